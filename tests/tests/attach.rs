@@ -155,11 +155,7 @@ fn whoever_was_displaced_looks_on_also_under_the_next_daemon() {
 
 /// A daemon with a session `s` of an agent that asks.
 fn asking() -> Daemon {
-    let daemon = Daemon::new();
-    let config = daemon.dir.path().join("kennel");
-    std::fs::create_dir_all(&config).unwrap();
-    let agent = format!("[agents.x]\nkind = \"acp\"\ncommand = [\"{}\"]\n", beside("acp-agent").display());
-    std::fs::write(config.join("config.toml"), agent).unwrap();
+    let daemon = Daemon::with_acp("x");
     daemon.ok(&["start", "--id", "s", "--agent", "x"]);
     daemon
 }
@@ -175,6 +171,31 @@ fn a_permission_is_answered_in_place_by_the_number_of_an_option() {
     person.sees("no option 7 is there");
     person.types("2\n");
     person.sees("answered always");
+}
+
+#[test]
+fn a_word_that_answers_is_neither_an_answer_nor_a_prompt_while_a_permission_waits() {
+    let daemon = asking();
+    let mut person = Person::new(&daemon, &["s"]);
+    person.types("ask t1\n");
+    person.sees("3) No");
+    for word in ["yes", "No", "ALLOW", "deny"] {
+        person.types(&format!("{word}\n"));
+        let asked = person.sees(&format!("`{word}` was not sent: type a number to answer"));
+        assert!(asked.contains("1 Yes") && asked.contains("3 No"), "{asked}");
+    }
+    assert_eq!(daemon.json::<Vec<serde_json::Value>>(&["permissions", "ls"]).len(), 1);
+    assert_eq!(daemon.json::<Vec<serde_json::Value>>(&["queue", "ls", "s"]).len(), 1, "the turn that asks");
+    // With a space before it, and as a part of more words, it is a prompt.
+    person.types(" yes\nsay yes\n");
+    let queue = until("two prompts wait", || {
+        Some(daemon.json::<Vec<serde_json::Value>>(&["queue", "ls", "s"])).filter(|queue| queue.len() == 3)
+    });
+    assert_eq!((queue[1]["text"].as_str(), queue[2]["text"].as_str()), (Some("yes"), Some("say yes")));
+    daemon.ok(&["queue", "rm", "s", queue[1]["prompt_id"].as_str().unwrap()]);
+    person.types("1\n");
+    person.sees("answered yes");
+    person.sees("> say yes");
 }
 
 #[test]

@@ -4,15 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use harness::daemon::Daemon;
-use harness::real::{beside, kill, until};
+use harness::real::{kill, until};
 
 /// A daemon with a session of an agent that speaks ACP, and one of the shell.
 fn daemon() -> Daemon {
-    let daemon = Daemon::new();
-    let config =
-        format!("[agents.plain]\nkind = \"acp\"\ncommand = [\"{}\"]\n", beside("acp-agent").display());
-    fs::create_dir_all(daemon.dir.path().join("kennel")).unwrap();
-    fs::write(daemon.dir.path().join("kennel/config.toml"), config).unwrap();
+    let daemon = Daemon::with_acp("plain");
     daemon.ok(&["start", "--agent", "plain", "--title", "mine"]);
     daemon
 }
@@ -47,6 +43,51 @@ fn the_last_turns_are_the_last_ones_and_a_time_leaves_out_what_was_before() {
         assert_eq!(output.code, Some(2), "{output:?}");
         assert!(output.stderr.contains("14:30"), "{output:?}");
     }
+}
+
+#[test]
+fn an_event_of_another_session_is_an_error_that_names_that_session() {
+    let daemon = daemon();
+    daemon.ok(&["start", "--name", "other"]);
+    daemon.ok(&["send", "session-1", "say mine"]);
+    daemon.ok(&["send", "other", "echo its"]);
+    let of = |session: &str| {
+        let mut events = daemon.events().into_iter();
+        let is_its = |event: &protocol::event::Event| {
+            matches!(event.kind, protocol::event::EventKind::TurnCompleted { .. })
+                && event.session.as_ref().is_some_and(|id| id.as_str() == session)
+        };
+        events.find(is_its).unwrap().id
+    };
+    let (own, others) = (of("session-1").to_string(), of("session-2").to_string());
+    assert!(daemon.ok(&["transcript", "session-1", "--at", &own]).contains("say mine"));
+    let wrong = daemon.run(&["transcript", "session-1", "--at", &others]);
+    assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(4), ""), "{wrong:?}");
+    assert!(wrong.stderr.contains(&format!("event {others} is one of session-2")), "{wrong:?}");
+    assert!(wrong.stderr.contains(&format!("`kennel transcript session-2 --at {others}`")), "{wrong:?}");
+    // One that is yet to come is no other session's.
+    assert_eq!(daemon.run(&["transcript", "session-1", "--at", "999999"]).code, Some(0));
+}
+
+#[test]
+fn a_question_that_waits_stands_at_the_end_with_what_to_type() {
+    let daemon = daemon();
+    daemon.ok(&["send", "--no-wait", "session-1", "ask 1 Delete everything"]);
+    until("a question", || {
+        (daemon.show("session-1").status == protocol::api::Status::RequiresAction).then_some(())
+    });
+    let last = |args: &[&str]| daemon.ok(args).lines().last().unwrap_or_default().to_owned();
+    let shown = last(&["transcript", "session-1"]);
+    assert!(
+        shown.starts_with("[waits] permission-") && shown.contains("`kennel permissions allow permission-"),
+        "{shown}"
+    );
+    assert!(!last(&["--json", "transcript", "session-1"]).contains("kennel permissions"));
+    daemon.ok(&["abort", "session-1"]);
+    let shown = until("the end", || {
+        Some(last(&["transcript", "session-1"])).filter(|last| !last.starts_with("[waits]"))
+    });
+    assert!(!shown.contains("kennel permissions allow"), "{shown}");
 }
 
 #[test]

@@ -170,7 +170,8 @@ pub enum Command {
     /// Show a session's conversation, follow it, and send what you type
     ///
     /// Shows the conversation so far and follows it. Each line that you type is a prompt; while a turn runs, the
-    /// prompt waits in the queue. Answer a permission request by the number of an option, and a form field by field.
+    /// prompt waits in the queue. Answer a permission request by the number of an option, and a form field by field. While a
+    /// permission waits, a word like `yes` or an option's name is not sent: attach asks for the number.
     /// One client drives; the others can only read. Ctrl-C aborts the turn that is shown; Ctrl-P Ctrl-Q, or Ctrl-D,
     /// detaches and stops nothing. At the end of a pipe or file, attach detaches once no prompt runs or waits.
     #[command(

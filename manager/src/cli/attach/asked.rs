@@ -17,6 +17,9 @@ use crate::client::Request;
 /// with the same commit.
 const BRIEFLY: Duration = Duration::from_millis(100);
 
+/// Words that answer a question, in small letters, beside the names of its options.
+const ANSWERS: [&str; 10] = ["yes", "y", "no", "n", "ok", "allow", "deny", "always", "never", "reject"];
+
 impl View<'_> {
     pub(super) fn permission(&mut self, id: PermissionId, title: String, options: Vec<PermissionOption>) {
         // It was found on coming here, too.
@@ -112,6 +115,33 @@ impl View<'_> {
         let path = format!("/v1/sessions/{}/permissions/{id}", self.session);
         let answer = AnswerRequest { answer: PermissionAnswer::Option(option) };
         Entered::request(Request::post(path).json(&answer).repeatable())
+    }
+
+    /// Returns true if a line is a word that answers, and a permission waits. The line is neither an answer nor a prompt then: it may
+    /// have been typed before the permission was there. A note says how to make it one or the other.
+    pub(super) fn is_like_an_answer(&mut self, line: &str) -> bool {
+        let word = line.trim_end().to_lowercase();
+        let names = |option: &PermissionOption| {
+            [&option.name, &option.id].iter().any(|name| name.to_lowercase() == word)
+        };
+        let offered = self.open.iter().filter(|open| open.shown);
+        let found = offered
+            .filter_map(|open| Some((open, open.first?)))
+            .find(|(open, _)| ANSWERS.contains(&word.as_str()) || open.options.iter().any(names));
+        let Some((open, first)) = found else { return false };
+        let choices: Vec<String> = open
+            .options
+            .iter()
+            .enumerate()
+            .map(|(at, option)| format!("{} {}", first + at, option.name))
+            .collect();
+        let note = format!(
+            "{} waits, and `{line}` was not sent: type a number to answer ({}); a space before a word makes it a prompt",
+            open.id,
+            choices.join(", ")
+        );
+        self.note(&note);
+        true
     }
 
     pub(super) fn form(&mut self, id: CallId, method: &str, payload: &serde_json::Value) {

@@ -283,6 +283,9 @@ impl<'a> View<'a> {
         {
             return Ok(self.choose(number));
         }
+        if self.is_like_an_answer(line) {
+            return Ok(Entered::Unsent);
+        }
         if self.open.is_empty() {
             // Lines from here on come after every option that was shown.
             self.numbered = 0;

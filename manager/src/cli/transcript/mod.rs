@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use protocol::api::SessionInfo;
+use protocol::api::{PermissionInfo, SessionInfo};
 use protocol::event::{Event, EventKind, Timestamp};
 use protocol::{EventId, PromptId};
 
@@ -21,8 +21,9 @@ use self::text::Text;
 use crate::cli::args::{self, ExportForm, TranscriptForm};
 use crate::cli::events;
 use crate::cli::link::Link;
+use crate::cli::show::called;
 use crate::cli::ui::Ui;
-use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::pager::{self, Pager};
 use crate::cli::ui::render;
 use crate::client::Request;
@@ -31,6 +32,9 @@ use crate::client::sse::Frame;
 /// Runs `kennel transcript`.
 pub async fn transcript(link: &Link<'_>, args: args::Transcript) -> Outcome {
     let info = named(link, &args.id).await?;
+    if let Some(at) = args.at {
+        is_of(link, &info, at).await?;
+    }
     let pages = !args.follow && !args.no_pager && link.ui.out_is_terminal;
     let form = match args.format {
         Some(TranscriptForm::Json) => Shape::Json,
@@ -47,11 +51,41 @@ pub async fn transcript(link: &Link<'_>, args: args::Transcript) -> Outcome {
     let mut shown = Shown::new(form, to, args.part);
     shown.at = args.at.map(At::new);
     let done = tell(link, &info, args.follow, &mut shown).await;
+    if done.is_ok() && !args.follow && matches!(shown.form, Shape::Text(_)) {
+        let path = format!("/v1/sessions/{}/permissions", info.id);
+        let waiting: Vec<PermissionInfo> = link.get(Request::get(path)).await?;
+        for PermissionInfo { permission_id: id, title, .. } in &waiting {
+            let asked = format!("{id}: {title}; `kennel permissions allow {id}` or `deny` answers");
+            shown.waits(&link.ui.addressed(&asked))?;
+        }
+    }
     if done.is_ok() && shown.is_empty && !link.ui.json && args.format.is_none() {
         let at = args.at.map(|at| format!(" at event {at} or after it")).unwrap_or_default();
-        link.ui.note(&format!("{}: no turns{at}", info.id));
+        link.ui.note(&format!("{}: no turns{at}", called(&info)));
     }
     shown.end().and(done)
+}
+
+/// Refuses an event of another session. One that is gone, or of no session, is none of them: what comes after it is shown.
+async fn is_of(link: &Link<'_>, info: &SessionInfo, at: EventId) -> Outcome {
+    let (mut found, mut after) = (None, at.saturating_sub(1));
+    let read = events::read(link, "/v1/events", &mut after, false, |frame| {
+        found = serde_json::from_str::<Event>(&frame.data).ok().filter(|event| event.id == at);
+        Ok(frame.event != "gap")
+    });
+    match read.await {
+        // It is yet to come.
+        Err(failure) if failure.is("invalid_cursor") => return Ok(()),
+        read => read?,
+    }
+    match found.and_then(|event| event.session).filter(|session| *session != info.id) {
+        None => Ok(()),
+        Some(other) => {
+            let what = format!("event {at} is one of {other}, and none of {}", called(info));
+            Err(Failure::new(exit::NO_SUCH, "no_such_event", what)
+                .hint(format!("`kennel transcript {other} --at {at}` shows its turn")))
+        }
+    }
 }
 
 /// Runs `kennel export`.
@@ -342,6 +376,16 @@ impl<'a> Shown<'a> {
             }
         };
         self.to.put(&text)
+    }
+
+    /// A question that waits, in one line.
+    fn waits(&mut self, line: &str) -> Outcome {
+        if let Shape::Text(text) = &mut self.form {
+            self.is_empty = false;
+            let line = format!("{}{}", text.end(), text.waits(line));
+            self.to.put(&line)?;
+        }
+        Ok(())
     }
 
     /// The history has ended: the newest turns are the last ones.

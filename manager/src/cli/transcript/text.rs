@@ -90,6 +90,11 @@ impl Text {
         out
     }
 
+    /// A question that waits for an answer.
+    pub fn waits(&self, asked: &str) -> String {
+        format!("{} {}\n", paint("[waits]", CYAN, self.colour), line(asked))
+    }
+
     fn change(&self, change: &Change) -> String {
         let mut out = format!("    {}\n", paint(&line(&change.path), BOLD, self.colour));
         let Some(diff) = &change.diff else { return out + "    (too large to show)\n" };
