@@ -14,11 +14,7 @@ use serde_json::Value;
 
 /// A daemon with a session of an agent that speaks ACP.
 fn daemon() -> Daemon {
-    let daemon = Daemon::new();
-    let config =
-        format!("[agents.plain]\nkind = \"acp\"\ncommand = [\"{}\"]\n", beside("acp-agent").display());
-    fs::create_dir_all(daemon.dir.path().join("kennel")).unwrap();
-    fs::write(daemon.dir.path().join("kennel/config.toml"), config).unwrap();
+    let daemon = Daemon::with_acp("plain");
     daemon.ok(&["start", "--agent", "plain", "--title", "mine"]);
     daemon
 }
@@ -70,6 +66,25 @@ fn grow(daemon: &Daemon, count: u64) {
     all.commit().unwrap();
     drop(journal);
     daemon.ok(&["daemon", "start"]);
+}
+
+#[test]
+fn a_title_that_was_changed_is_found_and_a_title_that_was_not_is_found_once() {
+    let daemon = daemon();
+    assert_eq!(found(&daemon, &["mine", "--kind", "title"]), ["mine"]);
+    daemon.ok(&["rename", "session-1", "--title", "landing page"]);
+    // Events that tell the same title again.
+    daemon.ok(&["rename", "session-1", "web"]);
+    daemon.ok(&["pin", "web"]);
+    assert_eq!(found(&daemon, &["landing"]), ["landing page"]);
+    assert_eq!(found(&daemon, &["mine", "--kind", "title"]), ["mine"]);
+    // Also where the index has ended in between.
+    daemon.ok(&["label", "web", "team=front"]);
+    daemon.ok(&["rename", "web", "--title", "footer"]);
+    assert_eq!(found(&daemon, &["landing"]), ["landing page"]);
+    assert_eq!(found(&daemon, &["footer"]), ["footer"]);
+    let shown = daemon.ok(&["search", "footer"]);
+    assert!(shown.starts_with("web (session-1)  footer\n"), "{shown}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ refuses!(SearchErrors: 400 "invalid_id", 400 "invalid_query", 404 "no_such_sessi
 
 /// Texts of conversations with these words, newest first.
 ///
-/// Searches the titles that sessions were started with, prompts, what agents said, thought and wrote to standard error, and titles, command lines and the first 16 KiB of
+/// Searches the titles that sessions have or had, prompts, what agents said, thought and wrote to standard error, and titles, command lines and the first 16 KiB of
 /// the output of tool calls. What was said in pieces is one text, up to 64 KiB. A key finds texts of the sessions that it reaches; with
 /// `Authorization: Bearer ID:TOKEN` those of that session are found.
 ///

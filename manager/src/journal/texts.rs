@@ -61,7 +61,7 @@ impl Reader {
         let mut select = looked.prepare_cached(&format!(
             "SELECT id, session, type, CASE
                 WHEN session IS NOT NULL AND
-                     (type IN ('session.created', 'session.deleted', 'prompt.accepted', 'prompt.edited', 'prompt.started',
+                     (type IN ('session.created', 'session.updated', 'session.deleted', 'prompt.accepted', 'prompt.edited', 'prompt.started',
                                'message.chunk', 'thought.chunk', 'tool_call.started', 'tool_call.updated',
                                'tool_call.interrupted', 'turn.completed', 'turn.interrupted')
                       OR type = 'agent.updated' AND instr(json, 'agent_message_chunk'))

@@ -20,6 +20,8 @@ use crate::journal::Told;
 const TEXT: &str = "text";
 /// The place of its program's open standard error.
 const STDERR: &str = "stderr";
+/// The place of a session's title: the next event that tells the same one is no other text.
+const TITLE: &str = "title";
 /// Before the id of a tool call that is open.
 const TOOL: &str = "tool/";
 
@@ -29,7 +31,7 @@ struct Open {
     doc: i64,
     at: u64,
     what: What,
-    /// It differs from what is in the index.
+    /// The text differs from the text in the index.
     #[serde(skip)]
     is_new: bool,
 }
@@ -123,8 +125,8 @@ impl<'t> Filling<'t> {
     fn event(&mut self, told: &Told, event: Event) -> Result<(), rusqlite::Error> {
         let at = event.at;
         match event.kind {
-            EventKind::SessionCreated { title: Some(title), .. } => {
-                self.whole(told, at, SearchKind::Title, &title)
+            EventKind::SessionCreated { title, .. } | EventKind::SessionUpdated { title, .. } => {
+                self.title(told, at, title.as_deref().unwrap_or_default())
             }
             EventKind::PromptAccepted { text, attachments, .. } => {
                 let text = attachments::told(&text, attachments.iter().map(|it| &*it.name));
@@ -156,6 +158,26 @@ impl<'t> Filling<'t> {
                 None => Ok(()),
             },
         }
+    }
+
+    /// The session's title from here on; empty: it has none. An event tells it also where something else changed.
+    fn title(&mut self, told: &Told, at: Timestamp, title: &str) -> Result<(), rusqlite::Error> {
+        let session = self.session(&told.session)?;
+        let (title, _) = text::split(title, PIECE);
+        let before = match self.slot(session, TITLE)?.map(|open| &open.what) {
+            Some(What::Words { text, .. }) => text.as_str(),
+            Some(What::Tool { .. }) | None => "",
+        };
+        if before == title {
+            return Ok(());
+        }
+        self.close(told, TITLE)?;
+        if !title.is_empty() {
+            let what = What::Words { kind: SearchKind::Title, prompt: None, text: title.to_owned() };
+            let open = Open { doc: doc_of(told.id, 0), at: at.0, what, is_new: true };
+            self.open.insert((session, TITLE.to_owned()), Some(open));
+        }
+        Ok(())
     }
 
     /// A text that begins and ends with its event.
@@ -223,7 +245,7 @@ impl<'t> Filling<'t> {
         Ok(())
     }
 
-    /// What is told of a tool call. What an update leaves out stays as it was.
+    /// Takes a report on a tool call. The fields that an update leaves out stay as they were.
     fn tool(&mut self, told: &Told, at: Timestamp, id: &str, payload: &Value) -> Result<(), rusqlite::Error> {
         let session = self.session(&told.session)?;
         let slot = format!("{TOOL}{id}");

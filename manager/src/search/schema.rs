@@ -6,7 +6,7 @@ use protocol::EventId;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
 /// The schema this kennel writes. An index of another version is made anew.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The most texts of one event.
 pub const PIECES: u64 = 256;
 

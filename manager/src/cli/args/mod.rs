@@ -281,7 +281,7 @@ pub enum Command {
     Transcript(Transcript),
     /// Search the conversations of all sessions
     ///
-    /// Finds prompts, answers, thoughts, tool calls with the beginning of their output, and first titles that have all the words, in any order and
+    /// Finds prompts, answers, thoughts, tool calls with the beginning of their output, and titles that have all the words, in any order and
     /// case; the newest first. Exits with 1 if nothing is found.
     #[command(
         after_help = "Examples:\n  kennel search deadlock retry\n  kennel search '\"connection refused\"' --kind tool --since 2d\n  \
