@@ -38,8 +38,8 @@ mod subagent;
 mod top;
 mod transcript;
 pub(crate) mod ui;
-mod wait;
 mod verbs;
+mod wait;
 mod words;
 mod worktree;
 

@@ -8,7 +8,7 @@ use clap::{CommandFactory, Error};
 use super::args::Cli;
 
 /// What somebody types, and the tip.
-const VERBS: [(&str, &str); 11] = [
+const VERBS: [(&str, &str); 10] = [
     ("delete", "`kennel rm` removes a session"),
     ("exec", "`kennel send` sends a prompt"),
     ("inspect", "`kennel show` shows a session"),
@@ -18,7 +18,6 @@ const VERBS: [(&str, &str); 11] = [
     ("ps", "`kennel ls` lists sessions"),
     ("status", "`kennel daemon status` shows the daemon, `kennel ls` lists sessions"),
     ("sessions", "`kennel ls` lists sessions"),
-    ("top", "`kennel ls` lists sessions"),
     ("version", "`kennel --version` prints the version"),
 ];
 

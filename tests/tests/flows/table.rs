@@ -79,6 +79,7 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel ls --label team=front --status idle,running", Sessions, Code(0), "NAME"),
     ("kennel ls --format '{name}'", Sessions, Code(0), "web"),
     ("kennel top", Sessions, Screen("STATUS"), "kennel"),
+    ("kennel top -H box", Sessions, Screen("STATUS"), "kennel"),
     ("kennel top --group label:team", Sessions, Screen("STATUS"), "kennel"),
     ("kennel next", Asking, Code(0), "permission: May I?"),
     ("kennel ls --tree", Sessions, Code(0), "web"),
@@ -204,7 +205,9 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel key revoke key-1", Key, Code(0), "key-1"),
     ("kennel key rotate key-1", Key, Code(0), "kk_"),
     // Without a port no device can come.
+    ("kennel key create team-web --label team=web", Nothing, Code(0), "kk_"),
     ("kennel pair", Nothing, Code(1), "[listen]"),
+    ("kennel pair --name tablet --label team=web", Nothing, Code(1), "[listen]"),
     ("kennel pair --name phone --role viewer --expires 90d", Nothing, Code(1), "[listen]"),
     ("kennel pair --address box.example:7443 --no-wait", Nothing, Code(1), "[listen]"),
     ("kennel daemon run", Nothing, Interrupt("serves"), ""),
