@@ -138,7 +138,7 @@ pub fn not_listed() -> ApiError {
 /// The key reaches the sessions with its labels, and starts none.
 pub fn starts_none() -> ApiError {
     let detail = "the key reaches the sessions that have its labels, and starts none; nothing was started";
-    ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    ApiError::denied(StatusCode::FORBIDDEN, "forbidden", RefusedFor::Session, detail)
         .hint("ask whoever runs the server to start the session with the key's labels")
 }
 

@@ -129,6 +129,12 @@ pub enum Command {
     /// failed. Exits with 4 if none does.
     #[command(after_help = "Example:\n  kennel next")]
     Next(Next),
+    /// Watch all sessions on one screen: what each does, needs and uses
+    ///
+    /// Live, in the order of creation. Keys attach, answer permissions, abort, stop, restart and rename; `?` lists them. Quitting
+    /// ends no session.
+    #[command(after_help = "Examples:\n  kennel top\n  kennel top --group label:team\n  kennel top -H box")]
+    Top(Top),
     /// Show the details of a session
     #[command(after_help = "Examples:\n  kennel show session-1\n  kennel show session-1 --json | jq .pid")]
     Show(OneId),
@@ -248,12 +254,6 @@ pub enum Command {
     /// A name stands wherever an id does. No two sessions have the same; a title is free text.
     #[command(after_help = "Examples:\n  kennel rename session-1 web\n  kennel rename web --title landing")]
     Rename(Rename),
-    /// Watch all sessions on one screen: what each does, needs and uses
-    ///
-    /// Live, in the order of creation. Keys attach, answer permissions, abort, stop, restart and rename; `?` lists them. Quitting
-    /// ends no session.
-    #[command(after_help = "Examples:\n  kennel top\n  kennel top --group label:team\n  kennel top -H box")]
-    Top(Top),
     /// Set, remove or list a session's labels
     #[command(
         after_help = "Examples:\n  kennel label web team=front ticket=42\n  kennel label web ticket-\n  kennel label web"
