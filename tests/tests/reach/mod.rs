@@ -121,10 +121,10 @@ fn a_machine_that_does_not_answer_is_a_row() {
     let listed = run(&["ls", "--all-hosts"]);
     assert_eq!(listed.code, Some(0), "{listed:#?}");
     let lines: Vec<Vec<&str>> = listed.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0][..3], ["HOST", "NAME", "STATUS"]);
-    assert_eq!(lines[1], ["local", "-", "-", "no", "daemon", "runs", "-", "-", "-", "-", "-", "-", "-"]);
-    assert_eq!(lines[2][..3], ["box", "there", "idle"]);
-    assert_eq!(lines[3][..3], ["empty", "-", "unreachable"]);
+    assert_eq!(lines[0][..4], ["HOST", "NAME", "ID", "STATUS"]);
+    assert_eq!(lines[1], ["local", "-", "-", "-", "no", "daemon", "runs", "-", "-", "-", "-", "-", "-", "-"]);
+    assert_eq!(lines[2][..4], ["box", "there", "there", "idle"]);
+    assert_eq!(lines[3][..4], ["empty", "-", "-", "unreachable"]);
     assert!(lines[3].windows(4).any(|words| words == ["no", "route", "to", "host"]), "{listed:#?}");
     let json = run(&["ls", "--all-hosts", "--json"]);
     let list: Vec<serde_json::Value> = serde_json::from_str(&json.stdout).unwrap();

@@ -18,7 +18,7 @@ impl Sim {
             return None;
         }
         let count = std::mem::take(&mut manager.refused);
-        let reason = RefusedFor::ALL[count as usize];
+        let reason = RefusedFor::ALL[count as usize % RefusedFor::ALL.len()];
         let (address, key, operation) = (None, None, None);
         let session = manager.fleet.sessions().next().map(|session| session.id.clone());
         Some(Ask::AccessRefused(Refused { reason, address, key, session, operation, count }))
