@@ -248,7 +248,9 @@ pub fn bound(api: &mut Value) {
                     "after" if is_text => *schema = json!({ "type": "string", "pattern": NO_NUL }),
                     // Here it is a place in a log.
                     "Last-Event-ID" if is_text => {
-                        *schema = json!({ "type": "string", "pattern": CURSOR });
+                        // An empty one says nothing.
+                        let pattern = format!("{CURSOR}|^$");
+                        *schema = json!({ "type": "string", "pattern": pattern });
                         parameter["required"] = false.into();
                     }
                     "name" if is_setting => add(schema, &chars(1, 200)),

@@ -61,7 +61,7 @@ refuses!(LogErrors: 400 "invalid_cursor", 400 "invalid_id", 404 "no_such_session
 /// the reason of an early end. At most 64 clients follow logs at a time, each sender with a share: `overloaded`.
 #[utoipa::path(get, path = "/v1/sessions/{id}/log", tag = "sessions", operation_id = "session_log",
     params(("id" = SessionId, Path, description = "The session."), LogQuery,
-        ("Last-Event-ID" = String, Header, description = "Cursor: as `after`, and wins over it. Only with `follow=true`.")),
+        ("Last-Event-ID" = String, Header, description = "Cursor: as `after`, and wins over it. Means nothing without `follow=true`, or if it is empty.")),
     responses((status = 200, description = "The lines.", content((String = "text/plain"), (Frame = "text/event-stream"))),
         LogErrors))]
 pub async fn log(
@@ -77,8 +77,9 @@ pub async fn log(
         let detail = format!("query: `tail` is at most {MAX_TAIL} lines; nothing was read");
         return Err(ApiError::bad_request("invalid_parameter", detail));
     }
+    // A cursor that is none is told so, also where it would mean nothing.
+    let after = cursor(&headers, query.after.as_deref())?;
     if query.follow == Some(true) {
-        let after = cursor(&headers, query.after.as_deref())?;
         let way = (app.manager, app.followers, app.streams.begin());
         return stream::follow(way, id, lines, after, caller.sender()).await;
     }
