@@ -29,7 +29,7 @@ const KINDS: &[(&str, &str)] = &[
     ("f64", "a number"),
 ];
 
-/// What the library says of numbers and words in a query.
+/// Complaints of the library about numbers and words in a query, and the words for a person.
 const WORDS: &[(&str, &str)] = &[
     ("invalid digit found in string", "it is not a whole number"),
     ("cannot parse integer from empty string", "a number is missing"),
@@ -39,7 +39,7 @@ const WORDS: &[(&str, &str)] = &[
     ("invalid float literal", "it is not a number"),
 ];
 
-/// What the reader of JSON says of a text that is none, and what a person reads.
+/// Complaints of the reader of JSON about a text that is none, and the words for a person.
 const NO_JSON: &[(&str, &str)] = &[
     ("EOF while parsing", "the JSON ends too early"),
     ("trailing characters", "something follows the end of the JSON"),

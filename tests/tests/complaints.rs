@@ -1,4 +1,4 @@
-//! What is sent or written wrongly is answered in kennel's words: none of serde's reaches a person.
+//! Wrong requests and files are answered in kennel's words: none of serde's reaches a person.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

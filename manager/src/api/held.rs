@@ -10,6 +10,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 use protocol::SessionId;
+use protocol::api::KeySessions;
 
 use super::denied::key_ended;
 use super::problem::Answer;
@@ -33,7 +34,9 @@ enum Lost {
 /// Returns once the key lets nobody in any more, or does not reach the session that the request is about. `manager` acts for the key.
 async fn lost(keys: Keys, key: Arc<Key>, manager: SessionManager, session: Option<SessionId>) -> Lost {
     let left = async {
-        let Some(id) = session else { return std::future::pending().await };
+        // Only labels come and go.
+        let by_labels = matches!(key.sessions, KeySessions::Labels(_));
+        let Some(id) = session.filter(|_| by_labels) else { return std::future::pending().await };
         tokio::time::sleep(UNWATCHED).await;
         manager.out_of_reach(&id).await;
         id

@@ -14,7 +14,7 @@ use crate::client::{Request, encoded};
 /// The most names in the question; the others are counted.
 const NAMED: usize = 10;
 
-/// What is to be done to the sessions, in words.
+/// The deed that a command does to the sessions, in words.
 #[derive(Clone, Copy, Debug)]
 pub struct Deed {
     /// At the beginning of the question.

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Error};
 
 use super::args::Cli;
 
-/// What somebody types, and the tip.
+/// Verbs of other programs, and the tip for each.
 const VERBS: [(&str, &str); 10] = [
     ("delete", "`kennel rm` removes a session"),
     ("exec", "`kennel send` sends a prompt"),

@@ -109,7 +109,7 @@ pub fn draw(
     frame.render_widget(Paragraph::new(heading(model, look, host)), top);
     match &model.mode {
         Mode::Help => frame.render_widget(Paragraph::new(HELP).wrap(Wrap { trim: false }), list),
-        Mode::Answer(permission) => {
+        Mode::Answer(permission, skipped) => {
             let mut lines =
                 vec![Text::from(format!("{} asks:", asks(model, &permission.session_id))), Text::default()];
             lines
@@ -118,7 +118,7 @@ pub fn draw(
             for (number, option) in (1..).zip(&permission.options) {
                 lines.push(Text::from(format!("  {number}  {}", render::line(&option.name))));
             }
-            frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), list);
+            frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).scroll((*skipped, 0)), list);
         }
         Mode::List | Mode::Filter | Mode::Rename(_) | Mode::Stop(_) => {
             sessions(frame, list, model, table, look, now);
@@ -264,7 +264,7 @@ fn footer(model: &Model) -> String {
         Mode::List => "Enter attach  a answer  x abort  s stop  r restart  R rename  / filter  g group  n next  ? help  q quit".into(),
         Mode::Filter => format!("/{}  (Enter keeps it, Esc shows all)", render::line(&model.filter)),
         Mode::Rename(text) => format!("new name: {}  (Enter, Esc)", render::line(text)),
-        Mode::Answer(_) => "a number answers; Esc goes back".into(),
+        Mode::Answer(..) => "a number answers; Up and Down read on; Esc goes back".into(),
         Mode::Stop(id) => format!("stop {id}, and what is below it? y/n"),
         Mode::Help => "any key goes back".into(),
     }
@@ -377,6 +377,34 @@ mod tests {
         model.filter = "web-2X".into();
         model.keep_choice();
         assert_eq!(model.chosen.as_deref(), Some("session-2"));
+    }
+
+    #[test]
+    fn a_permission_longer_than_the_screen_is_read_to_its_end() {
+        let mut model = some(1);
+        let option = protocol::wire::PermissionOption {
+            id: "yes".into(),
+            name: "Yes, once".into(),
+            kind: "allow_once".into(),
+        };
+        let permission = protocol::api::PermissionInfo {
+            permission_id: protocol::PermissionId(7),
+            session_id: "session-1".parse().unwrap(),
+            session_name: None,
+            prompt_id: None,
+            title: (1..=40).map(|line| format!("step {line}\n")).collect(),
+            options: vec![option],
+            asked_at: Timestamp(NOW),
+        };
+        model.mode = Mode::Answer(Box::new(permission), 0);
+        assert!(!screen(&model, 60, 20).contains("1  Yes, once"));
+        let down = crossterm::event::KeyCode::Down;
+        for _ in 0..40 {
+            let key = crossterm::event::KeyEvent::new(down, crossterm::event::KeyModifiers::NONE);
+            super::super::keys::act_on(&mut model, &crossterm::event::Event::Key(key));
+        }
+        let read = screen(&model, 60, 20);
+        assert!(read.contains("step 40") && read.contains("1  Yes, once"), "{read}");
     }
 
     #[test]

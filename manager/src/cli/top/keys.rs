@@ -12,7 +12,7 @@ const PAGE: isize = 10;
 /// The longest text that is typed, in characters.
 const TYPED: usize = 200;
 
-/// What a key asks for beyond the state.
+/// An action that a key asks for beyond the state.
 #[derive(Debug)]
 pub enum Act {
     /// Nothing.
@@ -53,7 +53,7 @@ pub fn act_on(model: &mut Model, event: &Event) -> Act {
         Mode::Help => Act::Nothing,
         Mode::Filter => filtered(model, key),
         Mode::Rename(text) => renamed(model, key, text),
-        Mode::Answer(permission) => answered(model, key, permission),
+        Mode::Answer(permission, skipped) => answered(model, key, permission, skipped),
         Mode::Stop(id) => match key.code {
             KeyCode::Char('y') => {
                 let request = Request::post(format!("/v1/sessions/{id}/stop?orphans=stop")).repeatable();
@@ -146,15 +146,24 @@ fn renamed(model: &mut Model, key: &KeyEvent, mut text: String) -> Act {
     }
 }
 
-fn answered(model: &mut Model, key: &KeyEvent, permission: Box<PermissionInfo>) -> Act {
+fn answered(model: &mut Model, key: &KeyEvent, permission: Box<PermissionInfo>, skipped: u16) -> Act {
+    let mut skipped = skipped;
     let number = match key.code {
+        KeyCode::Up => {
+            skipped = skipped.saturating_sub(1);
+            None
+        }
+        KeyCode::Down => {
+            skipped = skipped.saturating_add(1);
+            None
+        }
         KeyCode::Esc => return Act::Nothing,
         KeyCode::Char(digit) => digit.to_digit(10).and_then(|digit| usize::try_from(digit).ok()),
         _ => None,
     };
     let option = number.and_then(|number| permission.options.get(number.checked_sub(1)?));
     let Some(option) = option else {
-        model.mode = Mode::Answer(permission);
+        model.mode = Mode::Answer(permission, skipped);
         return Act::Nothing;
     };
     let path = format!("/v1/sessions/{}/permissions/{}", permission.session_id, permission.permission_id);

@@ -137,8 +137,9 @@ impl Shared<'_> {
                     self.listed.notify_one();
                     sleep(LOADED).await;
                 },
+                // The state directory was replaced. Its history is not wanted.
                 Err(failure) if failure.is("invalid_cursor") => {
-                    after = 0;
+                    after = self.link.get::<ManagerInfo>(Request::get("/v1/manager")).await?.last_event_id;
                     continue;
                 }
                 Err(failure) => return Err(failure),
@@ -250,7 +251,7 @@ impl Shared<'_> {
         match waiting {
             Ok(waiting) => {
                 match waiting.into_iter().find(|waiting| waiting.permission_id.to_string() == id) {
-                    Some(found) => model.mode = model::Mode::Answer(Box::new(found)),
+                    Some(found) => model.mode = model::Mode::Answer(Box::new(found), 0),
                     None => model.note(&format!("{id} does not wait any more")),
                 }
             }

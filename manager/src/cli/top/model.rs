@@ -28,7 +28,7 @@ pub enum Group {
     Label(String),
 }
 
-/// What a person is doing.
+/// The occupation of the person at the screen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Looks at the list.
@@ -38,8 +38,8 @@ pub enum Mode {
     Filter,
     /// Types a name for the session that is chosen.
     Rename(String),
-    /// Reads a permission, and chooses an option by its number.
-    Answer(Box<PermissionInfo>),
+    /// Reads a permission from this line on, and chooses an option by its number.
+    Answer(Box<PermissionInfo>, u16),
     /// Is asked whether to stop the session with this id.
     Stop(String),
     /// Reads which key does what.
@@ -152,7 +152,7 @@ pub struct Model {
     pub group: Group,
     /// The label that was asked for as a group.
     pub label: Option<String>,
-    /// What the person is doing.
+    /// The occupation of the person.
     pub mode: Mode,
     /// The outcome of what was asked for last.
     pub note: String,
