@@ -1,9 +1,22 @@
 //! Texts of events that every surface shows alike.
 
 use protocol::Keeper;
+use protocol::api::ForkedFrom;
 use protocol::event::StallStep;
 
 use crate::units;
+
+/// Returns the line about a session's origin.
+pub fn forked(from: &ForkedFrom) -> String {
+    let ForkedFrom { session_id, turn, told } = from;
+    let turns = if *told == 1 { "turn" } else { "turns" };
+    format!("forked from {session_id} at turn {turn}; the agent is told {told} {turns} before its first")
+}
+
+/// Returns the line about a conversation that a session takes up.
+pub fn taken_up(conversation: &str) -> String {
+    format!("goes on with the agent's conversation {}, begun outside kennel", conversation.escape_debug())
+}
 
 /// Returns the line about an agent that shows no sign of work.
 pub fn stalled(step: StallStep, quiet_ms: u64) -> String {

@@ -2,6 +2,8 @@
 //!
 //! The core refuses, and knows no commands that a person types. The API and the command line get their hints here.
 
+use protocol::{PromptId, SessionId};
+
 use crate::core::{Refusal, SubagentLimit};
 use crate::error::Error;
 
@@ -12,6 +14,13 @@ const TOO_LONG: &str = "put long input into a file and name the file in the prom
 /// The hint about an agent in which nothing can be set.
 const NO_SETTINGS: &str =
     "agents that speak the Agent Client Protocol have settings; `kennel agents ls` lists them";
+/// The hint about an agent that takes no attachments.
+const NO_ATTACHMENTS: &str =
+    "agents that speak the Agent Client Protocol may take some; or name the file in the text";
+/// The hint about a fork of a session in a sandbox.
+const FORK_ELSEWHERE: &str = "leave the directory or worktree out";
+/// The hint about an agent that takes no earlier turns.
+const CANNOT_FORK: &str = "agents that speak ACP can be forked, and those with `context = \"transcript\"`";
 
 impl Refusal {
     /// Advice for a person about the refusal; `None` if nothing helps.
@@ -43,10 +52,7 @@ impl Refusal {
                 format!("`kennel wait {id} --until idle`, or send it with --when-busy queue")
             }
             Refusal::QueueFull { id, .. } => format!("`kennel queue ls {id}` lists what waits"),
-            Refusal::NoAttachments { .. } => {
-                "agents that speak the Agent Client Protocol may take some; or name the file in the text"
-                    .into()
-            }
+            Refusal::NoAttachments { .. } => NO_ATTACHMENTS.into(),
             Refusal::TooLongForAgent { .. } => TOO_LONG.into(),
             Refusal::NoTurn(id)
             | Refusal::NoTurnOf { id, .. }
@@ -54,9 +60,13 @@ impl Refusal {
             | Refusal::NotQueued { id, .. } => {
                 format!("`kennel queue ls {id}` lists prompts that wait or were interrupted")
             }
-            Refusal::Queued { id, prompt } => {
-                format!("`kennel queue rm {id} {prompt}` takes it out of the queue")
-            }
+            Refusal::Queued { id, prompt } => out_of_queue(id, *prompt),
+            Refusal::NoSuchTurn { id, count, .. } => turns_of(id, *count),
+            Refusal::TurnPruned { id, turn } => turns_of(id, *turn),
+            Refusal::TurnRuns { id, turn } => other_turn(id, *turn),
+            Refusal::CannotFork { .. } => CANNOT_FORK.into(),
+            Refusal::ForkElsewhere { .. } => FORK_ELSEWHERE.into(),
+            Refusal::ConversationTaken { of, .. } => with_conversation(of.as_ref()),
             Refusal::Closing => return None,
             // A prompt is resolved by its id alone: it may be in no session any more.
             Refusal::NotInterrupted(_) => {
@@ -103,9 +113,9 @@ impl Refusal {
             Refusal::IdIsNumber(id) => {
                 Some(format!("add a letter to the id, like `n{id}`, or leave it out; `--name` gives a name"))
             }
-            Refusal::IdIsName { of, .. } => {
-                Some(format!("choose another id; `kennel show {of}` shows that session"))
-            }
+            Refusal::IdIsName { of, .. } => Some(format!(
+                "choose another id; `kennel show {of}` shows that session; once it is removed, another can have it"
+            )),
             Refusal::NameTaken { of, .. } => {
                 Some(format!("choose another name; `kennel rename {of} NAME` gives that session another one"))
             }
@@ -174,5 +184,35 @@ impl Error {
             ),
             Error::Ended => Some("the next `kennel` command starts a new one".into()),
         }
+    }
+}
+
+/// The hint about a prompt that waits.
+fn out_of_queue(id: &SessionId, prompt: PromptId) -> String {
+    format!("`kennel queue rm {id} {prompt}` takes it out of the queue")
+}
+
+/// The hint about a turn that cannot be told, of a session with so many turns at least.
+fn turns_of(id: &SessionId, count: u64) -> String {
+    match count {
+        0 => format!("`kennel send {id} TEXT` begins its first turn"),
+        _ => format!("`kennel transcript {id}` shows its turns"),
+    }
+}
+
+/// The hint about a conversation that another session has.
+fn with_conversation(of: Option<&SessionId>) -> String {
+    match of {
+        Some(of) => format!("`kennel show {of}` shows that session"),
+        None => "the server's owner sees that session".into(),
+    }
+}
+
+/// The hint about a turn that has not ended.
+fn other_turn(id: &SessionId, turn: u64) -> String {
+    let wait = format!("`kennel wait {id}` waits for its end");
+    match turn.saturating_sub(1) {
+        0 => wait,
+        before => format!("{wait}; `kennel fork {id} --at {before}` goes on from the turn before"),
     }
 }

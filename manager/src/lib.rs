@@ -35,6 +35,8 @@ mod system;
 mod terminal_text;
 mod units;
 mod version;
+mod web_files;
+mod web_handover;
 mod work;
 mod workers;
 mod worktrees;

@@ -1,12 +1,12 @@
-//! The TLS port as the rest of the manager sees it: what it tells about itself, and the number of clients and requests that it has
-//! refused.
+//! The ports as the rest of the manager sees them: what they tell about themselves, and the number of clients and requests that
+//! they have refused.
 
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures_util::future::BoxFuture;
-use protocol::api::ListenInfo;
+use protocol::api::{ListenInfo, WebInfo};
 use protocol::event::RefusedFor;
 
 /// Reason for which the port refuses a connection or a request.
@@ -78,6 +78,8 @@ type Tell = Box<dyn Fn() -> BoxFuture<'static, ListenInfo> + Send + Sync>;
 #[derive(Default)]
 pub struct Listening {
     tell: OnceLock<Tell>,
+    /// The page's port on loopback.
+    web: Mutex<Option<WebInfo>>,
     refused: [AtomicU64; Reason::ALL.len()],
 }
 
@@ -96,6 +98,20 @@ impl Listening {
         }
     }
 
+    fn page(&self) -> MutexGuard<'_, Option<WebInfo>> {
+        self.web.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The page's port on loopback is like this from here on; none: it is closed.
+    pub fn set_web(&self, info: Option<WebInfo>) {
+        *self.page() = info;
+    }
+
+    /// The page's port on loopback; none if there is none.
+    pub fn web(&self) -> Option<WebInfo> {
+        self.page().clone()
+    }
+
     /// Counts a refusal. Returns the number of refusals for this reason.
     pub fn refuse(&self, reason: Reason) -> u64 {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed) + 1
@@ -103,7 +119,9 @@ impl Listening {
 
     /// The number of refusals for each reason; none without a port.
     pub fn refused(&self) -> Option<[(&'static str, u64); Reason::ALL.len()]> {
-        self.tell.get()?;
+        if self.tell.get().is_none() && self.page().is_none() {
+            return None;
+        }
         Some(Reason::ALL.map(|reason| (reason.name(), self.refused[reason as usize].load(Ordering::Relaxed))))
     }
 }

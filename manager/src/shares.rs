@@ -204,4 +204,17 @@ mod tests {
         assert_eq!(fill(&mut held, &Sender::Owner), (24, full.to_owned()));
         assert_eq!(fill(&mut held, &key(1)).0, 8);
     }
+
+    #[test]
+    fn a_place_is_given_back_when_it_is_dropped() {
+        let places = Places::of(16);
+        let one = places.take(&session("a")).unwrap();
+        assert_eq!(places.take(&session("a")).unwrap_err(), Full::Own(session("a")));
+        drop(one);
+        let taken: Vec<Place> = (0..12).map(|_| places.take(&Sender::Owner).unwrap()).collect();
+        assert!(places.take(&Sender::Owner).is_err());
+        let one = places.take(&session("a")).unwrap();
+        drop((taken, one));
+        assert_eq!(*places.held.lock().unwrap(), []);
+    }
 }

@@ -140,8 +140,8 @@ pub(crate) fn is_tricky(c: char) -> bool {
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
             | '\u{180b}'..='\u{180f}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Appends a character, harmless.
@@ -186,6 +186,45 @@ mod tests {
         let text = "\u{1b}[1mx\u{1b}[0m\u{1b}[8my";
         assert_eq!(Screen::new(Colours::Show).feed(text), "\\u{1b}[1mx\\u{1b}[0m\\u{1b}[8my");
         assert_eq!(Screen::new(Colours::Drop).feed(text), "x\\u{1b}[8my");
+    }
+
+    /// The characters that the web page makes visible, from its source.
+    fn of_the_page() -> Vec<std::ops::RangeInclusive<u32>> {
+        let source = include_str!("../page/app/text.js");
+        let (_, after) = source.split_once("const TRICKY = new RegExp(").unwrap();
+        let (class, _) = after.split_once("]',").unwrap();
+        let numbers = class.split("\\\\u").skip(1).map(|rest| {
+            let digits = match rest.strip_prefix('{') {
+                Some(long) => long.split_once('}').unwrap().0,
+                None => &rest[..4],
+            };
+            (
+                u32::from_str_radix(digits, 16).unwrap(),
+                rest.trim_end_matches(['\n', ' ', '\'', '+']).ends_with('-'),
+            )
+        });
+        let (mut ranges, mut begun) = (Vec::new(), None);
+        for (number, goes_on) in numbers {
+            match begun.take() {
+                Some(first) => ranges.push(first..=number),
+                None if goes_on => begun = Some(number),
+                None => ranges.push(number..=number),
+            }
+        }
+        ranges
+    }
+
+    #[test]
+    fn a_terminal_and_the_page_make_the_same_characters_visible() {
+        let page = of_the_page();
+        assert!(page.len() > 20, "{page:?}");
+        for c in '\0'..=char::MAX {
+            // Text has lines and tabs, and a plot of dots on a terminal has blanks.
+            if !matches!(c, '\n' | '\t' | '\u{2800}') {
+                let on_page = page.iter().any(|range| range.contains(&u32::from(c)));
+                assert_eq!(is_tricky(c), on_page, "{c:?}");
+            }
+        }
     }
 
     #[test]

@@ -42,9 +42,9 @@ reasons! {
     Failures = "failures",
     /// The request names a host that is not this daemon.
     Host = "host",
-    /// A web page made the request.
+    /// A web page of another origin made the request.
     WebPage = "web_page",
-    /// The request shows neither a key nor a token, and came over TLS.
+    /// The request shows neither a key nor a token, and came by a port.
     KeyNeeded = "key_needed",
     /// The key is not known here, or was revoked.
     BadKey = "bad_key",
@@ -54,7 +54,7 @@ reasons! {
     KeyEnded = "key_ended",
     /// The token is not the session's.
     BadToken = "bad_token",
-    /// The secret is not that of the pairing.
+    /// The secret is not that of the pairing, or the ticket is not that of a link to the page.
     BadSecret = "bad_secret",
     /// No pairing takes the secret.
     PairingClosed = "pairing_closed",

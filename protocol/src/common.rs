@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::KeyId;
 use crate::wire::{Attachment, AttachmentKind};
+use crate::{KeyId, SessionId};
 
 /// Unix time in milliseconds, in JSON an RFC 3339 text in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
@@ -25,6 +25,27 @@ impl<'de> Deserialize<'de> for Timestamp {
         let since = time.duration_since(std::time::UNIX_EPOCH).map_err(serde::de::Error::custom)?;
         Ok(Self(since.as_millis() as u64))
     }
+}
+
+/// A turn that the agent of a fork is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToldTurn {
+    /// The prompt.
+    pub prompt: String,
+    /// The agent's answer.
+    pub reply: String,
+}
+
+/// The session from which a session was forked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ForkedFrom {
+    /// Id of the session. It may have been removed since.
+    pub session_id: SessionId,
+    /// Number of the last turn that both have in common.
+    pub turn: u64,
+    /// Number of turns that the agent is told, with those that the origin's agent was told. Pruned turns, and those before the newest
+    /// 256 KiB, are not among them.
+    pub told: u64,
 }
 
 /// Role of an attached client.

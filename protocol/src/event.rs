@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use serde_json::Value;
 
-use crate::common::{AttachmentInfo, ClientOrigin, Role, Usage};
+use crate::common::{AttachmentInfo, ClientOrigin, ForkedFrom, Role, ToldTurn, Usage};
 use crate::wire::PermissionOption;
 use crate::{
     CallId, EventId, Exit, Incarnation, Keeper, KeyId, PermissionId, PromptId, Restore, SessionId,
@@ -58,6 +58,15 @@ pub enum EventKind {
         /// The key whose session this is; absent for the owner's. A sub-agent has its parent's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         started_by: Option<KeyId>,
+        /// The session from which this one was forked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forked_from: Option<ForkedFrom>,
+        /// The agent's own id of the conversation that the session takes up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        conversation: Option<String>,
+        /// Turns that the agent of a fork is told with its first prompt: the newest that fit into 256 KiB, oldest first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        told: Vec<ToldTurn>,
     },
     /// kennel spawned a worker process and recorded its identity.
     #[serde(rename = "session.started")]
@@ -298,6 +307,59 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// The names of all kinds, in the order of the alphabet.
+    pub const NAMES: [&str; 49] = [
+        "access.refused",
+        "agent.updated",
+        "call.answered",
+        "call.expired",
+        "call.requested",
+        "client.attached",
+        "client.detached",
+        "driver.changed",
+        "manager.started",
+        "manager.stopping",
+        "message.chunk",
+        "permission.expired",
+        "permission.requested",
+        "permission.resolved",
+        "plan.updated",
+        "prompt.accepted",
+        "prompt.edited",
+        "prompt.queued",
+        "prompt.removed",
+        "prompt.resolved",
+        "prompt.started",
+        "session.adopted",
+        "session.created",
+        "session.deleted",
+        "session.failed",
+        "session.hibernated",
+        "session.oom_killed",
+        "session.ready",
+        "session.restarted",
+        "session.restarting",
+        "session.stalled",
+        "session.started",
+        "session.stopped",
+        "session.updated",
+        "session.woken",
+        "setting.changed",
+        "setting.refused",
+        "subagent.completed",
+        "subagent.lost",
+        "subagent.started",
+        "system.message",
+        "thought.chunk",
+        "tool_call.interrupted",
+        "tool_call.started",
+        "tool_call.updated",
+        "turn.completed",
+        "turn.interrupted",
+        "turn.started",
+        "usage.updated",
+    ];
+
     /// Returns the prompt that this event is about, or none for an event about no prompt.
     pub fn prompt(&self) -> Option<PromptId> {
         match self {
@@ -328,6 +390,14 @@ impl EventKind {
         let EventKind::AgentUpdated { prompt_id: None, payload } = self else { return None };
         let said = payload["sessionUpdate"] == "agent_message_chunk";
         said.then(|| payload["content"]["text"].as_str()).flatten()
+    }
+
+    /// Turns that an agent told while it loaded a conversation that was begun outside kennel, the oldest first. They come before the
+    /// session's own turns.
+    pub fn loaded_turns(&self) -> Option<Vec<ToldTurn>> {
+        let EventKind::AgentUpdated { prompt_id: None, payload } = self else { return None };
+        let loaded = payload["sessionUpdate"] == "conversation_loaded";
+        loaded.then(|| Vec::deserialize(&payload["turns"]).unwrap_or_default())
     }
 
     /// The name in `type`.

@@ -7,6 +7,7 @@ pub mod access;
 #[cfg(feature = "api")]
 pub mod api;
 pub mod bounds;
+pub mod command;
 #[cfg(feature = "api")]
 pub mod common;
 mod containment;

@@ -185,9 +185,22 @@ impl Daemon {
 
     /// The figures of `/metrics`.
     pub fn metrics(&self) -> String {
+        self.answer_to("/metrics")
+    }
+
+    /// The API's answer to a GET.
+    pub fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
+        let answer = self.answer_to(path);
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| serde_json::from_str(body));
+        body.unwrap_or_else(|| panic!("{path}: {answer}"))
+            .unwrap_or_else(|error| panic!("{path}: {error}: {answer}"))
+    }
+
+    /// The answer to a GET, with its head.
+    fn answer_to(&self, path: &str) -> String {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(BOUND)).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: kennel\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: kennel\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

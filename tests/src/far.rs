@@ -4,7 +4,6 @@
 //! on this machine a script stands in for `ssh`, which runs the command in a shell as the server would.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -59,9 +58,7 @@ impl Far {
     }
 
     fn script(&self, name: &str, text: &str) {
-        let path = self.dir.join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        crate::real::script(&self.dir.join(name), text);
     }
 
     /// The environment of a login there.

@@ -1,6 +1,6 @@
 //! Shared code of tests on real processes: the binaries under test, levels to wait for, and reads of `/proc`.
 
-use std::os::unix::fs::PermissionsExt;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -167,13 +167,29 @@ pub fn kill(pid: u32) {
     signal(pid, nix::sys::signal::Signal::SIGKILL);
 }
 
+/// Copies a program to where anybody may run it. Another process writes: a thread of this one that starts a program meanwhile would hold
+/// the file open for writing, and the kernel runs no such file (execve(2), ETXTBSY).
+pub fn install(program: &Path, to: &Path) {
+    let mut command = Command::new("install");
+    let mut copy = command.args(["-m", "755", "--"]).args([program, to]).spawn().unwrap();
+    assert!(copy.wait().unwrap().success(), "{} to {}", program.display(), to.display());
+}
+
+/// Writes a script that anybody may run, by another process as well.
+pub fn script(path: &Path, text: &str) {
+    let mut command = Command::new("sh");
+    command.args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{}", path.display());
+}
+
 /// A copy of the programs where anybody may run them.
 pub fn publish(programs: &[&Path], to: &Path) -> Vec<PathBuf> {
     std::fs::create_dir_all(to).unwrap();
     let published = programs.iter().map(|program| {
         let copy = to.join(program.file_name().unwrap());
-        std::fs::copy(program, &copy).unwrap();
-        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+        install(program, &copy);
         copy
     });
     published.collect()
@@ -341,4 +357,36 @@ pub fn path_to(pid: u32, above: u32) -> Option<Vec<u32>> {
 pub fn parent(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// The files of a directory with their content. A file that goes away meanwhile is left out: others write here, under names that
+/// they exchange.
+pub fn contents(directory: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let paths = std::fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path());
+    paths
+        .filter(|path| path.is_file())
+        .filter_map(|path| match std::fs::read(&path) {
+            Ok(bytes) => Some((path, bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => panic!("{}: {error}", path.display()),
+        })
+        .collect()
+}
+
+/// Everything that a connection brings until the other end closes it. A reset after the last byte does not matter, nor an end of
+/// TLS without a word.
+pub fn rest(mut stream: impl std::io::Read) -> String {
+    let mut all = Vec::new();
+    let mut piece = [0; 65536];
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(read) => all.extend_from_slice(&piece[..read]),
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => {
+                break;
+            }
+            Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&all)),
+        }
+    }
+    String::from_utf8_lossy(&all).into_owned()
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use manager::core::{
-    At, Command, NewPrompt, Permissions, Phase, Prompt, RestartPolicy, Seen, Session, Spec, State, Turn,
+    Ask, At, Command, Edit, Fork, NewPrompt, Permissions, Phase, Prompt, RestartPolicy, Seen, Session, Spec,
+    State, Turn,
 };
-use protocol::api::{OnCrash, WhenBusy};
+use protocol::api::{OnCrash, ToldTurn, WhenBusy};
 use protocol::wire::{Agent, PermissionAsk, PermissionOption};
 use protocol::{Exit, Identity, PromptId, SessionId};
 
@@ -24,6 +25,8 @@ pub fn spec() -> Spec {
         model: None,
         workdir: "/".into(),
         start_commit: None,
+        forked_from: None,
+        conversation: None,
         env: Default::default(),
         env_pass: Default::default(),
         env_named: Default::default(),
@@ -75,6 +78,14 @@ pub fn ask() -> PermissionAsk {
 /// The id of this name.
 pub fn id(name: &str) -> SessionId {
     name.parse().unwrap()
+}
+
+/// A request for a fork at a turn, with something to tell of it or nothing.
+pub fn fork(origin: SessionId, turn: u64, is_on_record: bool) -> Ask {
+    let turns = vec![ToldTurn { prompt: "before".into(), reply: "said".into() }];
+    let told = is_on_record.then_some(turns);
+    let (workdir, start_commit, id, called) = (None, None, None, Edit::default());
+    Ask::Fork(Box::new(Fork { origin, turn, told, workdir, start_commit, id, called }))
 }
 
 /// A process.

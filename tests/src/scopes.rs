@@ -48,6 +48,7 @@ fn told(fleet: &Fleet, scope: &Scope, ask: &Ask, refusal: &Refusal) -> Option<St
     let of_some = scope.starts_none();
     let tells_a_name = match refusal {
         Refusal::NameTaken { of, .. } | Refusal::IdIsName { of, .. } => hidden(of),
+        Refusal::ConversationTaken { of: Some(of), .. } => hidden(of),
         Refusal::NameIsId(..) => *scope != Scope::All,
         _ => false,
     };
@@ -60,6 +61,7 @@ fn told(fleet: &Fleet, scope: &Scope, ask: &Ask, refusal: &Refusal) -> Option<St
             Ask::Create { .. } | Ask::Subagent { parent: None, .. } if of_some => {
                 matches!(refusal, Refusal::NoSuchSession(_))
             }
+            Ask::Fork(fork) if of_some || hidden(&fork.origin) => absent(&fork.origin),
             Ask::Edit(id, _) if hidden(id) => absent(id),
             Ask::Ensure { id, .. } if of_some && (fleet.get(id).is_none() || hidden(id)) => absent(id),
             Ask::Ensure { id, .. }

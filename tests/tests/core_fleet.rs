@@ -206,12 +206,9 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
     });
     let mut fleet = Fleet::load([], [(id("parent"), 6)], 1, 40);
     let (parent, child) = (id("parent"), SessionId::numbered(1));
-    let received = |id, session: &SessionId, incarnation, kind| Event {
-        id,
-        at: Timestamp(AT.wall),
-        session: Some(session.clone()),
-        incarnation,
-        kind,
+    let received = |id, session: &SessionId, incarnation, kind| {
+        let (at, session) = (Timestamp(AT.wall), Some(session.clone()));
+        Event { id, at, session, incarnation, kind }
     };
     let created = |name: &str, parent| EventKind::SessionCreated {
         name: name.parse().ok(),
@@ -222,8 +219,10 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
         model: Some("a model".into()),
         parent,
         started_by: None,
+        forked_from: None,
+        conversation: None,
+        told: Vec::new(),
     };
-
     let wish = Ask::Ensure { id: parent.clone(), spec: spec.clone(), given: Box::default() };
     let change = ask(&mut fleet, AT, &wish);
     assert_eq!(change.events, [received(40, &parent, 7, created("parent", None))]);
@@ -231,7 +230,6 @@ fn a_sub_agents_life_is_told_to_its_parent_in_whole_events() {
     // An id that comes back goes on counting, and lets go of what its predecessor left.
     let spawn = [Effect::Release { incarnation: 6 }, Effect::Spawn { incarnation: 7 }];
     assert_eq!(change.effects, spawn.map(|effect| (parent.clone(), effect)));
-
     let task: Arc<str> = "look it up".into();
     let wish = Ask::Subagent { parent: Some(parent.clone()), id: None, spec, task: task.clone(), wish: None };
     let change = ask(&mut fleet, AT, &wish);

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use harness::sample::{self, AT, gone, id, identity, prompt, ready, session, turn};
 use manager::core::{
-    At, Input, LastRestart, Naming, Phase, Refusal, RestartPolicy, Session, Spec, State, SubagentLimit, Was,
-    Why, limits,
+    At, Input, LastRestart, Naming, Phase, Refusal, RestartPolicy, Seen, Session, Spec, State, SubagentLimit,
+    Was, Why, limits,
 };
 use protocol::api::{
-    Failure, McpRemoteServerOpts, McpServerOpts, Need, NeedKind, OnCrash, PermissionPolicy, PromptState,
-    RestartType, Restarts, SessionInfo, SessionOpts, Status,
+    Failure, ForkedFrom, McpRemoteServerOpts, McpServerOpts, Need, NeedKind, OnCrash, PermissionPolicy,
+    PromptState, RestartType, Restarts, SessionInfo, SessionOpts, Status,
 };
 use protocol::event::Timestamp;
 use protocol::wire::{AgentDetails, Transport};
@@ -23,6 +23,7 @@ fn failure(reason: &str) -> Failure {
         exit: Some(Exit::Code(3)),
         last_words: vec!["help".into()],
         survivors: Vec::new(),
+        failed_at: Some(Timestamp(AT.wall)),
     }
 }
 
@@ -44,6 +45,8 @@ fn full_session() -> Session {
         title: Some("a title".into()),
         model: Some("a model".into()),
         workdir: "/work".into(),
+        forked_from: Some(ForkedFrom { session_id: id("origin"), turn: 4, told: 3 }),
+        conversation: Some("0199-ab".into()),
         restart: RestartPolicy { kind: RestartType::Permanent, intensity: 4, period_ms: 30_000 },
         ..sample::spec()
     };
@@ -103,6 +106,8 @@ fn full_info() -> SessionInfo {
         limits: Default::default(),
         limited_by: Some(limited_by()),
         incarnation: 9,
+        forked_from: Some(ForkedFrom { session_id: id("origin"), turn: 4, told: 3 }),
+        conversation: Some("0199-ab".into()),
         restore: Some(Restore::Resumed),
         created_at: Timestamp(AT.wall),
         last_message_at: Some(Timestamp(AT.wall + 1)),
@@ -288,6 +293,7 @@ fn an_option_differs_only_where_it_is_given_and_another() {
         (SessionOpts { milli_cpus: Some(500), ..none() }, "milli_cpus"),
         (SessionOpts { permissions: Some(PermissionPolicy::Allow), ..none() }, "permissions"),
         (SessionOpts { permission_timeout_ms: Some(1), ..none() }, "permission_timeout_ms"),
+        (SessionOpts { conversation: Some("another".into()), ..none() }, "conversation"),
         (SessionOpts { mcp_servers: vec![server], ..none() }, "mcp_servers"),
         (SessionOpts { mcp_remote_servers: vec![remote], ..none() }, "mcp_remote_servers"),
     ];
@@ -372,7 +378,20 @@ fn after(refusal: &Refusal) -> Option<Refusal> {
             let what = vec!["pids: the parent has 100".into(), "nice: the parent has 3".into()];
             Refusal::Weaker { id, what }
         }
-        Refusal::Weaker { .. } => Refusal::Closing,
+        Refusal::Weaker { .. } => Refusal::NoSuchTurn { id, turn: 9, count: 3 },
+        Refusal::NoSuchTurn { count: 3, .. } => Refusal::NoSuchTurn { id, turn: 2, count: 1 },
+        Refusal::NoSuchTurn { count: 1, .. } => Refusal::NoSuchTurn { id, turn: 0, count: 0 },
+        Refusal::NoSuchTurn { .. } => Refusal::TurnPruned { id, turn: 1 },
+        Refusal::TurnPruned { .. } => Refusal::TurnRuns { id, turn: 3 },
+        Refusal::TurnRuns { .. } => Refusal::CannotFork { id, agent: "shell".into() },
+        Refusal::CannotFork { .. } => Refusal::ForkElsewhere { id },
+        Refusal::ForkElsewhere { .. } => {
+            Refusal::ConversationTaken { conversation: "0199-ab".into(), of: Some(id) }
+        }
+        Refusal::ConversationTaken { of: Some(_), conversation } => {
+            Refusal::ConversationTaken { conversation: conversation.clone(), of: None }
+        }
+        Refusal::ConversationTaken { of: None, .. } => Refusal::Closing,
         Refusal::Closing => return None,
     })
 }
@@ -394,3 +413,51 @@ Made by `tests/tests/core_views.rs` from `manager/src/core/refusal.rs` and `mana
 and the message; below it what to do about it.
 
 ";
+
+/// A need is as old as what made it, and not as the last message: the one that waits longest is the first.
+#[test]
+fn somebody_is_needed_since_what_happened_happened() {
+    let worked = || {
+        let mut worked = session("s", ready());
+        worked.turns.count = 1;
+        worked.turns.last_message_at = Some(AT.wall - 600_000);
+        worked
+    };
+    let since = |session: &Session| session.needs().into_iter().map(|need| need.since.0).collect::<Vec<_>>();
+    let seen = |mut session: Session, at: At, what| {
+        let incarnation = session.incarnation;
+        session = session.step(at, 50, &Input::Seen(incarnation, what)).unwrap().next;
+        session
+    };
+
+    let mut works = worked();
+    works.turns.running = turn(Phase::Started { agent_pid: 101 });
+    let later = At { wall: AT.wall + 1000, ..AT };
+    let mut cut = seen(works, later, gone(Exit::Signal(9)));
+    assert_eq!(since(&cut), [later.wall]);
+    // What it says later makes the wait no shorter.
+    cut.turns.last_message_at = Some(AT.wall + 900_000);
+    assert_eq!((since(&cut), cut.needs_since()), (vec![later.wall], Some(Timestamp(later.wall))));
+
+    let temporary = RestartPolicy { kind: RestartType::Temporary, intensity: 0, period_ms: 1 };
+    let spec = Spec { restart: temporary, ..sample::spec() };
+    let failed = seen(Session { spec: Arc::new(spec), ..worked() }, later, gone(Exit::Code(1)));
+    assert_eq!(since(&failed), [later.wall]);
+
+    let asks = Spec { workdir: "/srv/app".into(), ..sample::acp_spec() };
+    let mut works = Session { spec: Arc::new(asks), ..worked() };
+    works.turns.running = turn(Phase::Started { agent_pid: 101 });
+    let (prompt, client, payload) = (PromptId(7), None, serde_json::json!({}));
+    let method = "elicitation/create".to_owned();
+    let form = Seen::CallAsked { prompt, request: 1, client, method, payload };
+    assert_eq!(since(&seen(works, later, form)), [later.wall]);
+
+    // What an earlier version has left has no time of its own.
+    let mut old = worked();
+    old.turns.interrupted.push(prompt_of_before());
+    assert_eq!(since(&old), [AT.wall - 600_000]);
+}
+
+fn prompt_of_before() -> manager::core::Prompt {
+    serde_json::from_value(serde_json::json!({ "id": "prompt-3" })).unwrap()
+}

@@ -1,10 +1,12 @@
 //! Questions and messages of an agent at the edges of its turns, and the notes about them on the command
 //! line.
 
-use harness::daemon::Daemon;
+use harness::daemon::{Daemon, finish};
 use harness::real::*;
 use protocol::api::{PermissionInfo, Status};
 use protocol::event::EventKind;
+
+use crate::top::Screen;
 
 /// A daemon with a session `s` of an agent that asks. Its permissions are somebody's to answer.
 fn asking(options: &[&str]) -> Daemon {
@@ -40,7 +42,7 @@ fn a_session_that_needs_somebody_says_so_and_what_it_asks_is_shown_whole() {
     daemon.ok(&["send", "--no-wait", "s", &format!("ask {command}")]);
     daemon.ok(&["wait", "s", "--until", "requires_action", "--timeout", "30s"]);
     let listed = daemon.ok(&["permissions", "ls"]);
-    assert!(listed.contains(&command) && listed.contains("yes (Yes), always (Always), no (No)"), "{listed}");
+    assert!(listed.contains(&command) && listed.contains("1) Yes (allow once; yes)"), "{listed}");
     let list = daemon.run(&["ls"]);
     assert!(list.stdout.contains("requires_action"), "{list:?}");
     assert!(list.stderr.contains("s waits for somebody: `kennel next` says for what"), "{list:?}");
@@ -48,6 +50,34 @@ fn a_session_that_needs_somebody_says_so_and_what_it_asks_is_shown_whole() {
     assert!(shown.contains("needs:") && shown.contains(&command), "{shown}");
     assert!(shown.contains("kennel permissions allow permission-"), "{shown}");
     assert_eq!(daemon.run(&["wait", "s", "--until", "requires_action"]).code, Some(0));
+}
+
+#[test]
+fn a_command_behind_its_title_is_shown_wherever_somebody_is_asked() {
+    let daemon = asking(&[]);
+    let command = format!("git push && {}cargo publish", "true && ".repeat(20));
+    let ask = r#"wire {"jsonrpc":"2.0","id":71,"method":"session/request_permission","params":{"sessionId":"$S","toolCall":{"toolCallId":"p","title":"Publish","kind":"execute","rawInput":{"command":"COMMAND"}},"options":[{"optionId":"yes","name":"Yes","kind":"allow_once"}]}}; heard"#;
+    let sent = daemon.spawn(&["send", "s", &ask.replace("COMMAND", &command)]);
+    daemon.ok(&["wait", "s", "--until", "requires_action", "--timeout", "30s"]);
+    // Wherever its lines are broken.
+    let flat = |text: &str| text.split_whitespace().collect::<String>();
+    let whole = flat(&command);
+    assert!(flat(&daemon.ok(&["permissions", "ls"])).contains(&whole));
+    for args in [&["attach", "s"][..], &["top"]] {
+        let mut screen = Screen::new(&daemon, args, 100, 30);
+        screen.sees("Publish");
+        if args == ["top"] {
+            screen.types("a");
+        }
+        screen.until("the whole command", |text| flat(text).contains(&whole));
+    }
+    let plain = daemon.spawn(&["attach", "s"]);
+    until("a client", || daemon.show("s").clients.first().map(drop));
+    daemon.ok(&["answer", "s", "1"]);
+    let plain = finish(plain);
+    assert!(flat(&plain.stderr).contains(&whole), "{plain:?}");
+    let sent = finish(sent);
+    assert!(flat(&sent.stderr).contains(&whole), "{sent:?}");
 }
 
 #[test]
@@ -170,4 +200,21 @@ fn a_turn_without_an_answer_is_said_to_be_empty_wherever_one_looks() {
     assert!(daemon.ok(&["events", "s"]).contains("the turn is empty"));
     assert_eq!(daemon.ok(&["send", "s", "say on"]), "on");
     assert!(!daemon.ok(&["show", "s"]).contains("ended without an answer"));
+}
+
+#[test]
+fn a_turn_that_its_agent_does_not_end_costs_no_prompt_that_waits() {
+    let daemon = Daemon::with_acp("x");
+    daemon.ok(&["start", "--agent", "x", "--id", "s", "--grace", "200ms"]);
+    daemon.idle("s");
+    daemon.ok(&["send", "--no-wait", "s", "deaf; half; sleep 1000s"]);
+    daemon.ok(&["wait", "s", "--until", "running", "--timeout", "30s"]);
+    daemon.ok(&["send", "--no-wait", "s", "say next one"]);
+    daemon.run(&["abort", "s"]);
+    let events = until("the answer to the prompt that waited", || {
+        let events = daemon.ok(&["--json", "events", "s"]);
+        (events.matches("\"turn.completed\"").count() == 2).then_some(events)
+    });
+    assert!(!events.contains("turn.interrupted"), "{events}");
+    assert!(daemon.ok(&["transcript", "s"]).contains("\nnext one\n"));
 }

@@ -282,6 +282,8 @@ fn a_reader_that_does_not_read_holds_nobody_up_and_misses_nothing_that_is_there(
     let before = memory();
     let followed = follow(&daemon, &["-n", "1"]);
     let mut said = "begin\n".to_owned();
+    // Who comes later begins with a later line.
+    followed.prints("the first line", &said);
     for round in 0..3 {
         let more = lines(round * PORTION, PORTION);
         talker.say_all(&more);

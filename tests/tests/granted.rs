@@ -1,7 +1,6 @@
 //! Errors of agents that fail in a sandbox name the sandbox and the paths to grant. Agents that kennel knows
 //! have their state there.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use harness::daemon::Daemon;
@@ -31,8 +30,7 @@ fn daemon(sandbox: &str, by: manager::protocol::SandboxBy) -> (Daemon, PathBuf) 
     for (name, kind, text) in AGENTS {
         let program = root.join("bin").join(name);
         let text = text.replace("AGENT", beside("acp-agent").to_str().unwrap());
-        std::fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        script(&program, &format!("#!/bin/sh\n{text}\n"));
         config += &format!(
             "[agents.{name}]\nkind = \"{kind}\"\ncommand = [{program:?}]\nsandbox = \"{sandbox}\"\n"
         );

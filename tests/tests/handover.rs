@@ -161,7 +161,7 @@ fn replaced_where_the_file_was_deleted(how: &str) {
         for program in [kennel(), worker()] {
             let name = program.file_name().unwrap();
             let new = programs.join("new");
-            std::fs::copy(program, &new).unwrap();
+            harness::real::install(program, &new);
             std::fs::rename(&new, programs.join(name)).unwrap();
         }
     };

@@ -1,6 +1,6 @@
 //! Keys of a real daemon: over its socket, through its death, and until they are revoked.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
@@ -23,12 +23,6 @@ fn sent(daemon: &Daemon, method: &str, path: &str, key: Option<&str>, body: &Val
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream
-}
-
-fn rest(mut stream: UnixStream) -> String {
-    let mut all = String::new();
-    stream.read_to_string(&mut all).unwrap();
-    all
 }
 
 /// Status and body of an answer.
@@ -65,13 +59,10 @@ fn a_key_lets_in_until_it_is_revoked_whatever_becomes_of_the_daemon() {
     let status: Value = daemon.json(&["daemon", "status"]);
     let state_dir = std::path::PathBuf::from(status["state_dir"].as_str().unwrap());
     let mut looked = 0;
-    for entry in std::fs::read_dir(&state_dir).unwrap().flatten() {
-        if entry.metadata().unwrap().is_file() {
-            let bytes = std::fs::read(entry.path()).unwrap();
-            let has = bytes.windows(key.len()).any(|window| window == key.as_bytes());
-            assert!(!has, "{}", entry.path().display());
-            looked += 1;
-        }
+    for (path, bytes) in contents(&state_dir) {
+        let has = bytes.windows(key.len()).any(|window| window == key.as_bytes());
+        assert!(!has, "{}", path.display());
+        looked += 1;
     }
     assert!(looked > 2);
     let mode = std::fs::metadata(state_dir.join("keys.json")).unwrap().permissions().mode();

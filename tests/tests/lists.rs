@@ -1,10 +1,11 @@
 //! `kennel ls` and `kennel next`: who waits for somebody, which sessions are asked for, and in which order.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use harness::daemon::{Daemon, acp_agent};
 use harness::real::until;
-use protocol::api::{NeedKind, SessionInfo, Status};
+use protocol::api::{LastLine, NeedKind, SessionInfo, Status};
 
 /// A daemon with an agent that asks, and one whose program is not there.
 fn daemon() -> Daemon {
@@ -121,7 +122,7 @@ fn who_waits_for_somebody_is_seen_with_what_to_do_and_the_longest_wait_first() {
         "{noted}"
     );
     let permissions = daemon.ok(&["permissions", "ls"]);
-    assert!(permissions.contains("  asking (session-2)  "), "{permissions}");
+    assert!(permissions.contains("  asking (session-2)\n"), "{permissions}");
     let needs: Vec<SessionInfo> = daemon.json(&["ls", "--needs", "--sort", "needs"]);
     let kinds: Vec<NeedKind> =
         needs.iter().flat_map(|session| &session.needs).map(|need| need.kind).collect();
@@ -137,4 +138,55 @@ fn who_waits_for_somebody_is_seen_with_what_to_do_and_the_longest_wait_first() {
     assert!(next.stderr.contains("kennel permissions allow permission-"), "{next:?}");
     daemon.ok(&["abort", "asking"]);
     until("an answer", || (daemon.run(&["next"]).code == Some(4)).then_some(()));
+}
+
+/// The last lines that the daemon tells, by session.
+fn last_lines(daemon: &Daemon) -> BTreeMap<String, String> {
+    let lines: Vec<LastLine> = daemon.get("/v1/last-lines");
+    lines.into_iter().map(|said| (said.session_id.to_string(), said.line)).collect()
+}
+
+#[test]
+fn the_last_line_of_each_agent_is_told_also_by_the_next_daemon_and_never_from_far_back() {
+    let daemon = daemon();
+    for name in ["whole", "pieces", "tool", "quiet", "large", "long"] {
+        daemon.ok(&["start", "--name", name, "--agent", "asks"]);
+    }
+    let line = "x".repeat(300);
+    let call = r#"wire {"jsonrpc":"2.0","method":"session/update","params":{"sessionId":"$S","update":{"sessionUpdate":"tool_call","toolCallId":"t","title":"make all"}}}"#;
+    for (name, prompt) in [
+        ("whole", "say first".to_owned()),
+        ("whole", "say second".to_owned()),
+        ("pieces", format!("{}; {}; {}", piece("one\\nt"), piece("w"), piece("o\\n \\n"))),
+        ("tool", format!("say begin; {call}")),
+        ("large", "say before; messages 1 70000".to_owned()),
+        ("long", format!("say {line}")),
+    ] {
+        daemon.ok(&["send", name, &prompt]);
+    }
+    let told = last_lines(&daemon);
+    let expected: BTreeMap<String, String> = [
+        ("session-1", "second"),
+        ("session-2", "two"),
+        ("session-3", "make all"),
+        ("session-5", "before"),
+        ("session-6", &line[..200]),
+    ]
+    .map(|(id, line)| (id.to_owned(), line.to_owned()))
+    .into();
+    assert_eq!(told, expected);
+    daemon.kill();
+    daemon.ok(&["ls"]);
+    assert_eq!(last_lines(&daemon), expected);
+    // What lies behind many events that say nothing is not looked for.
+    let thought = r#"{"jsonrpc":"2.0","method":"session/update","params":{"sessionId":"$S","update":{"sessionUpdate":"agent_thought_chunk","content":{"type":"text","text":"hm"}}}}"#;
+    daemon.ok(&["send", "whole", &format!("wires 300 {thought}")]);
+    assert_eq!(last_lines(&daemon).get("session-1"), None);
+}
+
+/// A step that says a piece of a message, as it stands in JSON.
+fn piece(text: &str) -> String {
+    format!(
+        r#"wire {{"jsonrpc":"2.0","method":"session/update","params":{{"sessionId":"$S","update":{{"sessionUpdate":"agent_message_chunk","content":{{"type":"text","text":"{text}"}}}}}}}}"#
+    )
 }

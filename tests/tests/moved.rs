@@ -1,7 +1,7 @@
 //! Agents that an upgrade moves, or takes away for a while.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
@@ -26,8 +26,7 @@ fn daemon(config: &str) -> (Daemon, PathBuf) {
 fn script(file: &Path, text: &str) {
     // Written aside: what is being written cannot be executed.
     let aside = file.with_extension("new");
-    std::fs::write(&aside, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&aside, PermissionsExt::from_mode(0o755)).unwrap();
+    harness::real::script(&aside, &format!("#!/bin/sh\n{text}\n"));
     std::fs::rename(aside, file).unwrap();
 }
 

@@ -123,7 +123,7 @@ fn a_person_at_a_terminal_reads_name_and_id_and_a_pipe_gets_one_of_them() {
     assert!(in_terminal(&daemon, &["rename", "web", "site"]).contains("site (session-1)\r\n"));
     daemon.idle("site");
     let heading = "attached to site (session-1), idle";
-    let attached = in_terminal_until(&daemon, &["attach", "site"], heading);
+    let attached = in_terminal_until(&daemon, &["attach", "--plain", "site"], heading);
     assert!(
         attached.contains(heading) && attached.contains("detached; site (session-1) goes on"),
         "{attached}"

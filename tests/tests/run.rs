@@ -53,8 +53,8 @@ fn prompts(daemon: &Daemon) -> Vec<String> {
 #[test]
 fn run_prints_the_agents_text_alone_and_leaves_the_session() {
     let daemon = with_agents();
-    let output = daemon.run(&["run", "--name", "web", "printf", "'%s\n'", "--rm"]);
-    assert_eq!((output.code, output.stdout.as_str()), (Some(0), "--rm\n"), "{output:?}");
+    let output = daemon.run(&["run", "--name", "web", "printf", "'%s\n'", "--all"]);
+    assert_eq!((output.code, output.stdout.as_str()), (Some(0), "--all\n"), "{output:?}");
     assert_eq!(output.stderr, "web (session-1) has started; `kennel attach web` goes on with it\n");
     assert_eq!((daemon.show("web").status, daemon.show("web").turn_count), (Status::Idle, 1));
     let failed = daemon.run(&["--json", "run", "exit 3"]);
@@ -168,7 +168,26 @@ fn all_words_behind_the_session_are_the_prompt() {
     assert!(output.stderr.contains("`--no-wait` is sent as part of the prompt"), "{output:?}");
     assert!(daemon.ok(&["send", "s", "--help"]).contains("Usage: kennel send"));
     daemon.run(&["send", "s", "--", "--help"]);
-    assert_eq!(prompts(&daemon), ["echo --json -q -- --help", "--no-wait true", "--help"]);
+    let output = daemon.run(&["send", "s", "true", "--timeout", "1s"]);
+    assert!(output.stderr.contains("`--timeout` is sent as part of the prompt"), "{output:?}");
+    let output = daemon.run(&["send", "s", "true", "--no-wait"]);
+    assert!(output.stderr.contains("`--no-wait` is sent as part of the prompt"), "{output:?}");
+    let output = daemon.run(&["send", "s", "true", "--rm", "--none"]);
+    assert!(!output.stderr.contains("part of the prompt"), "{output:?}");
+    assert_eq!(
+        prompts(&daemon),
+        [
+            "echo --json -q -- --help",
+            "--no-wait true",
+            "--help",
+            "true --timeout 1s",
+            "true --no-wait",
+            "true --rm --none"
+        ]
+    );
+    let output = daemon.run(&["run", "echo said", "--rm"]);
+    assert!(output.stdout == "said --rm\n" && output.stderr.contains("`--rm` is sent as part"), "{output:?}");
+    assert_eq!(sessions(&daemon).len(), 2, "it stays");
 }
 
 #[test]

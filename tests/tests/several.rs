@@ -108,6 +108,19 @@ fn a_wait_that_a_person_must_end_says_what_to_type_and_goes_on() {
     assert_eq!(finish(idle).code, Some(0));
     daemon.ok(&["stop", "s"]);
     assert_eq!(finish(waiting).code, Some(0));
+    // Each thing is said when it comes, however long that takes.
+    daemon.ok(&["restart", "s"]);
+    let mut patient = daemon.spawn(&["wait", "s", "--until", "stopped"]);
+    let mut said = BufReader::new(patient.stderr.take().unwrap());
+    for tool in ["first", "second", "third"] {
+        daemon.ok(&["send", "--no-wait", "s", &format!("ask {tool}")]);
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert!(line.contains(&format!("permission: may I {tool}?")), "{line}");
+        daemon.ok(&["answer", "s", "--deny"]);
+    }
+    patient.kill().unwrap();
+    patient.wait().unwrap();
     // An interrupted prompt, with nothing behind it.
     daemon.ok(&["start", "--id", "cut"]);
     daemon.ok(&["send", "--no-wait", "cut", "exec sleep 1000"]);

@@ -97,3 +97,58 @@ fn what_runs_below_a_worker_is_told_to_end() {
     let found = history::of(&daemon.events());
     assert!(found.is_empty(), "{found:#?}");
 }
+
+#[test]
+fn no_command_that_waits_starts_a_daemon_that_was_stopped_and_the_next_command_does() {
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "one"]);
+    daemon.ok(&["start", "--id", "two"]);
+    daemon.ok(&["send", "--no-wait", "one", "sleep 1000"]);
+    let waits: [&[&str]; 8] = [
+        &["wait", "one"],
+        &["wait", "one", "--until", "stopped"],
+        &["wait", "one", "two", "--all"],
+        &["send", "one", "echo later"],
+        &["attach", "--plain", "one"],
+        &["events", "-f"],
+        &["transcript", "-f", "one"],
+        &["logs", "-f", "one"],
+    ];
+    let waiting: Vec<_> = waits
+        .iter()
+        .map(|args| {
+            let mut command = daemon.command(args);
+            if args[0] == "attach" {
+                // The end of its input would detach it.
+                command.stdin(std::process::Stdio::piped());
+            }
+            command.spawn().unwrap()
+        })
+        .collect();
+    // Each has spoken to the daemon: it has a connection, or has come to wait between two looks.
+    for child in &waiting {
+        let fds = format!("/proc/{}/fd", child.id());
+        until("a connection", || {
+            let links = std::fs::read_dir(&fds).ok()?.flatten();
+            let mut links = links.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+            links.any(|link| link.to_string_lossy().starts_with("socket:")).then_some(())
+        });
+    }
+    until("the prompt of one", || daemon.ok(&["--json", "events"]).contains("echo later").then_some(()));
+    let pid = daemon.pid();
+    // They hear nothing of the stop, and find nobody afterwards.
+    waiting.iter().for_each(|child| signal(child.id(), Signal::SIGSTOP));
+    daemon.ok(&["daemon", "stop"]);
+    assert!(!lives(pid));
+    waiting.iter().for_each(|child| signal(child.id(), Signal::SIGCONT));
+    for (child, args) in waiting.into_iter().zip(waits) {
+        let output = harness::daemon::finish(child);
+        assert!(!output.stderr.contains("starting the daemon"), "{args:?}: {output:?}");
+    }
+    let lock = daemon.dir.path().join("state/lock");
+    std::fs::File::open(&lock).unwrap().try_lock_shared().expect("nobody has started the daemon");
+    // Who comes anew does.
+    assert!(daemon.ok(&["ls", "--all"]).contains("one"));
+    assert_eq!(daemon.run(&["daemon", "stop"]).code, Some(0));
+    assert!(daemon.ok(&["ls", "--all"]).contains("one"));
+}

@@ -147,7 +147,7 @@ fn no_command_lets_an_agent_drive_the_terminal() {
     look(&["--json", "agents", "ls", "evil", "--probe"], "v ]52;c;aGk= \\u202e");
     look(&["logs", "one"], &evil("warned "));
     look(&["logs", "one", "-f"], &evil("warned "));
-    look(&["attach", "one"], &evil("may I "));
+    look(&["attach", "--plain", "one"], &evil("may I "));
     daemon.ok(&["start", "--id", "shell"]);
     look(
         &["send", "shell", "printf 'out \\033]52;c;aGk=\\007'; printf 'err \\033]52;\\033[8m' >&2"],
@@ -261,7 +261,7 @@ fn prompts(daemon: &Daemon) -> Vec<String> {
 fn each_ctrl_c_in_attach_ends_the_turn_that_is_shown_and_nothing_else() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "s"]);
-    let mut tty = Tty::new(terminal(&daemon, &["attach", "s"]));
+    let mut tty = Tty::new(terminal(&daemon, &["attach", "--plain", "s"]));
     // Signals take effect only after its first output.
     tty.types(b"echo be''gun\n");
     tty.sees("begun\r\n");
@@ -289,14 +289,14 @@ fn each_ctrl_c_in_attach_ends_the_turn_that_is_shown_and_nothing_else() {
 fn attach_opens_no_more_descriptors_however_much_it_shows() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "s"]);
-    let mut tty = Tty::new(terminal(&daemon, &["attach", "s"]));
+    let mut tty = Tty::new(terminal(&daemon, &["attach", "--plain", "s"]));
     tty.types(b"echo be''gun\n");
     tty.sees("begun\r\n");
     let place = daemon.dir.path().to_str().unwrap().to_owned();
     let client = until("the client", || {
         mentioning(&place).into_iter().find(|pid| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).ends_with("kennel\0attach\0s\0")
+            String::from_utf8_lossy(&line).ends_with("kennel\0attach\0--plain\0s\0")
         })
     });
     let open = || std::fs::read_dir(format!("/proc/{client}/fd")).unwrap().count();
@@ -310,7 +310,7 @@ fn attach_opens_no_more_descriptors_however_much_it_shows() {
 fn a_line_typed_in_a_terminal_is_sent_whole_and_edited_before() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "s"]);
-    let mut tty = Tty::new(terminal(&daemon, &["attach", "s", "--no-history"]));
+    let mut tty = Tty::new(terminal(&daemon, &["attach", "--plain", "s", "--no-history"]));
     let long = format!(": {}; echo lo''ng", "x".repeat(20_000));
     // The terminal must have been taken over before: a shell's own line is no longer than 4,095 bytes.
     tty.types(b"echo be''gun\n");
@@ -331,7 +331,7 @@ fn after_ctrl_z_and_fg_the_keys_that_detach_detach() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--id", "s"]);
     for shell in ["bash --norc -i", "dash -i"] {
-        let mut command = terminal(&daemon, &["attach", "s", "--no-history"]);
+        let mut command = terminal(&daemon, &["attach", "--plain", "s", "--no-history"]);
         // Typed at the shell without `exec`: the shell must be there for Ctrl-Z.
         let line = command.get_args().nth(1).unwrap().to_str().unwrap();
         let attach = line.strip_prefix("exec ").unwrap().to_owned();

@@ -6,23 +6,25 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use harness::daemon::Daemon;
-use harness::real::{BOUND, beside, lives, until};
+use harness::real::{BOUND, beside, lives, signal, until};
+use nix::sys::signal::Signal;
 use protocol::api::Status;
 
 /// A command in a terminal of its own, with a model of its screen.
-struct Screen {
+pub struct Screen {
     child: Child,
     keys: ChildStdin,
     parser: Arc<Mutex<vt100::Parser>>,
 }
 
 impl Screen {
-    fn new(daemon: &Daemon, args: &[&str], columns: u16, rows: u16) -> Self {
+    /// Runs `kennel` with these words.
+    pub fn new(daemon: &Daemon, args: &[&str], columns: u16, rows: u16) -> Self {
         Self::shell(daemon, &format!("exec {}", words(daemon, args)), columns, rows)
     }
 
     /// The same in a shell's line.
-    fn shell(daemon: &Daemon, line: &str, columns: u16, rows: u16) -> Self {
+    pub fn shell(daemon: &Daemon, line: &str, columns: u16, rows: u16) -> Self {
         let plain = daemon.command(&["ls"]);
         let mut command = Command::new("script");
         command.args(["-qec", &format!("stty cols {columns} rows {rows}; {line}"), "/dev/null"]);
@@ -47,26 +49,29 @@ impl Screen {
         Self { child, keys, parser }
     }
 
-    fn text(&self) -> String {
+    /// The text on the screen.
+    pub fn text(&self) -> String {
         self.parser.lock().unwrap().screen().contents()
     }
 
-    fn types(&mut self, keys: &str) {
+    /// Presses keys.
+    pub fn types(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
         self.keys.flush().unwrap();
     }
 
     /// Waits until the screen shows this.
-    fn sees(&self, words: &str) -> String {
+    pub fn sees(&self, words: &str) -> String {
         self.until(words, |text| text.contains(words))
     }
 
     /// Waits until the screen does not show this.
-    fn loses(&self, words: &str) -> String {
+    pub fn loses(&self, words: &str) -> String {
         self.until(words, |text| !text.contains(words))
     }
 
-    fn until(&self, words: &str, is_so: impl Fn(&str) -> bool) -> String {
+    /// Waits until the text on the screen is so.
+    pub fn until(&self, words: &str, is_so: impl Fn(&str) -> bool) -> String {
         let end = Instant::now() + BOUND;
         loop {
             let text = self.text();
@@ -78,7 +83,8 @@ impl Screen {
         }
     }
 
-    fn ends(mut self) -> (Option<i32>, bool) {
+    /// Waits for the end. Returns the exit code, and whether the cursor stays hidden.
+    pub fn ends(mut self) -> (Option<i32>, bool) {
         let status = until("the end of the command", || self.child.try_wait().unwrap());
         let parser = self.parser.clone();
         until("the screen of before", || (!parser.lock().unwrap().screen().alternate_screen()).then_some(()));
@@ -93,7 +99,8 @@ impl Drop for Screen {
     }
 }
 
-fn words(daemon: &Daemon, args: &[&str]) -> String {
+/// The words of a `kennel` command, as a shell takes them.
+pub fn words(daemon: &Daemon, args: &[&str]) -> String {
     let plain = daemon.command(args);
     let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"));
     [plain.get_program()].into_iter().chain(plain.get_args()).map(quoted).collect::<Vec<_>>().join(" ")
@@ -116,8 +123,11 @@ fn a_person_sees_who_waits_answers_and_goes_on_in_one_screen() {
     for id in ["session-1", "session-2"] {
         daemon.idle(id);
     }
+    daemon.ok(&["send", "web", "echo said before"]);
     let mut screen = Screen::new(&daemon, &["top"], 120, 30);
     screen.sees("2 sessions");
+    // Once in the prompt, and once as what the agent said.
+    until("the last line", || (screen.sees("web").matches("said before").count() >= 2).then_some(()));
     // What happens is shown, in the order of before.
     daemon.ok(&["send", "--no-wait", "api", "ask"]);
     let text = screen.sees("permission: may I");
@@ -141,20 +151,28 @@ fn a_person_sees_who_waits_answers_and_goes_on_in_one_screen() {
     screen.sees("none of 2 sessions has `nonesuch`");
     screen.types("\u{1b}");
     screen.sees("web");
-    // A turn is aborted, and a session stopped after a question.
+    // A turn is aborted, and a session stopped or restarted in a turn, after a question.
     daemon.ok(&["send", "--no-wait", "web", "exec sleep 1000"]);
     screen.types("\u{1b}[H");
     screen.sees("web (session-1)");
-    until("the turn", || (daemon.show("web").status == Status::Running).then_some(()));
+    screen.sees("running");
+    let before = daemon.show("web").pid;
+    screen.types("r");
+    screen.sees("restart web, and cut its turn off? y/n");
+    screen.types("n");
+    screen.loses("y/n");
     screen.types("x");
+    screen.sees("end the turn of web? y/n");
+    assert_eq!((daemon.show("web").status, daemon.show("web").pid), (Status::Running, before));
+    screen.types("y");
     until("the end of the turn", || (daemon.show("web").status == Status::Idle).then_some(()));
     screen.types("s");
-    screen.sees("stop session-1");
+    screen.sees("stop web, and");
     screen.types("n");
-    screen.loses("stop session-1, and");
+    screen.loses("stop web, and");
     assert_eq!(daemon.show("web").status, Status::Idle);
     screen.types("s");
-    screen.sees("stop session-1");
+    screen.sees("stop web, and");
     screen.types("y");
     until("the stop", || (daemon.show("web").status == Status::Stopped).then_some(()));
     screen.sees("kennel: 1 session");
@@ -178,9 +196,9 @@ fn attach_has_the_terminal_and_gives_it_back() {
     screen.sees("kennel: 1 session");
     // Keys are this screen's again.
     screen.types("?");
-    screen.sees("any key goes back");
+    screen.sees("any other key goes back");
     screen.types("q");
-    screen.loses("any key goes back");
+    screen.loses("any other key goes back");
     screen.types("\u{3}");
     assert_eq!(screen.ends(), (Some(0), false));
 }
@@ -199,6 +217,8 @@ fn the_screen_outlives_daemons_and_says_when_there_is_none() {
         screen.sees(&format!("kennel: {count} sessions"));
     }
     assert_eq!(daemon.idle("session-1").pid, before);
+    // A screen that looks for its daemon at the moment of the stop would start one.
+    screen.loses("connection lost");
     daemon.ok(&["daemon", "stop"]);
     assert_eq!(screen.ends(), (Some(6), false));
     assert!(!lives(before.unwrap()));
@@ -244,4 +264,29 @@ fn ctrl_z_gives_the_shell_its_terminal_and_fg_comes_back() {
     screen.sees("done");
     screen.types("exit\n");
     assert_eq!(screen.ends(), (Some(0), false));
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back_and_ends_a_screen_as_it_ends_any_program() {
+    let daemon = daemon();
+    daemon.ok(&["start", "--name", "web", "--agent", "asks"]);
+    daemon.idle("session-1");
+    for (args, shows) in [(&["top"][..], "web (session-1)"), (&["attach", "web"], "web")] {
+        for (number, code) in [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+            let file = daemon.dir.path().join("pid");
+            let command = words(&daemon, args);
+            let line = format!(
+                "sh -c 'echo $$ > {0}; exec \"$@\"' - {command}; code=$?; stty -a > {0}.stty; exit $code",
+                file.display()
+            );
+            let screen = Screen::shell(&daemon, &line, 100, 30);
+            screen.sees(shows);
+            until("the screen", || screen.parser.lock().unwrap().screen().alternate_screen().then_some(()));
+            let pid: u32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+            signal(pid, number);
+            assert_eq!(screen.ends(), (Some(code), false), "{args:?} {number}");
+            let modes = std::fs::read_to_string(file.with_extension("stty")).unwrap();
+            assert!(modes.contains(" icanon") && modes.contains(" echo "), "{args:?} {number}: {modes}");
+        }
+    }
 }

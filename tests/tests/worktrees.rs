@@ -10,7 +10,7 @@ use serde_json::json;
 use super::mcp::{Mcp, token_file};
 
 /// Runs a shell script that must succeed.
-fn sh(directory: &Path, script: &str) -> String {
+pub fn sh(directory: &Path, script: &str) -> String {
     let mut command = Command::new("sh");
     command.args(["-ec", script]).current_dir(directory).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, value) in
@@ -46,7 +46,7 @@ fn worked(mcp: &mut Mcp, task: &str) -> (String, PathBuf) {
     (id, child["worktree"].as_str().unwrap().into())
 }
 
-fn branches(repository: &Path) -> Vec<String> {
+pub fn branches(repository: &Path) -> Vec<String> {
     let all = sh(repository, "git for-each-ref --format='%(refname:short)' refs/heads/kennel");
     all.lines().map(str::to_owned).collect()
 }

@@ -305,8 +305,7 @@ fn a_worker_program_that_ends_at_once_is_not_started_in_circles() {
     settled(&daemon);
     let (file, script) = (daemon.workdir().join("starts"), daemon.workdir().join("script"));
     let kept = publish(&[&program], &daemon.workdir().join("kept")).remove(0);
-    std::fs::write(&script, format!("#!/bin/sh\necho start >> {}\nexit 127\n", file.display())).unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    harness::real::script(&script, &format!("#!/bin/sh\necho start >> {}\nexit 127\n", file.display()));
     std::fs::rename(script, &program).unwrap();
     let spares = daemon.json::<ManagerInfo>(&["daemon", "status"]).spare_workers;
     spares.into_iter().chain([dies]).for_each(kill);

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use protocol::api::{KeyRole, KeySessions, Role};
@@ -86,6 +86,8 @@ const PROMPTS: &str = "/v1/sessions/{id}/prompts";
 const SUBAGENTS: &str = "/v1/subagents";
 /// The route that searches: a token's session is the only one that it finds texts of.
 const SEARCH: &str = "/v1/search";
+/// The route that ends the key it is asked with, and answers all the same.
+const LOG_OUT: &str = "/v1/web/logout";
 /// The route that decides no rights: what it is asked for, it asks for in the caller's name.
 const ACP: &str = "/v1/acp";
 
@@ -129,7 +131,7 @@ pub async fn check(
     let (key, asker) = (caller.key.clone(), caller.asker());
     parts.extensions.insert(caller);
     let request = Request::from_parts(parts, body);
-    match key {
+    match key.filter(|_| route != LOG_OUT) {
         None => Ok(next.run(request).await),
         Some(key) => hold(&app.keys, key, app.manager.asked_by(asker), meant, next.run(request)).await,
     }
@@ -387,12 +389,11 @@ async fn kind(app: &App, session: &SessionId, given: &str) -> Answer<Kind> {
 }
 
 /// Refuses a web page's request: a browser names the page's origin in it.
-pub fn no_web_page(headers: &HeaderMap) -> Answer<()> {
+fn no_web_page(headers: &HeaderMap) -> Answer<()> {
     if !headers.contains_key(header::ORIGIN) {
         return Ok(());
     }
-    let detail = "requests with an `Origin` header come from web pages and are refused";
-    Err(ApiError::denied(StatusCode::FORBIDDEN, "origin_refused", RefusedFor::WebPage, detail))
+    Err(web_page())
 }
 
 /// A token as it was sent, and the id of the session that it claims to belong to.

@@ -6,7 +6,7 @@ use protocol::event::RefusedFor;
 
 use super::problem::ApiError;
 use crate::core::limits::LABELS;
-use crate::keys::{Closed, Denied, IDS, KEYS, KeysError};
+use crate::keys::{BROWSERS, Closed, Denied, IDS, KEYS, KeysError};
 
 /// A request with a session's token that is about no session, or about another.
 pub fn not_about_it() -> ApiError {
@@ -71,11 +71,21 @@ pub fn looks_on() -> ApiError {
         .hint("ask whoever runs the server for the session's other token: `kennel token SESSION` there prints the one that may drive")
 }
 
-/// A client that came in over TLS shows nothing.
+/// A client that came in by a port shows nothing.
 pub fn key_needed() -> ApiError {
-    let detail = "over TLS every request needs a key or a session's token; nothing was changed";
+    let detail = "by a port every request needs a key or a session's token; nothing was changed";
     ApiError::denied(StatusCode::UNAUTHORIZED, "key_needed", RefusedFor::KeyNeeded, detail)
-        .hint("`kennel pair` on that machine lets a device in; it sends `Authorization: Bearer KEY`")
+        .hint(
+            "`kennel pair` on that machine lets a device in, which sends `Authorization: Bearer KEY`; `kennel web` lets a browser in, \
+             whose cookie counts only beside the header `Kennel-Page`",
+        )
+}
+
+/// A web page asks that is not kennel's own, or on the socket.
+pub fn web_page() -> ApiError {
+    let detail =
+        "the request comes from a web page that is not kennel's own on this port; nothing was changed";
+    ApiError::denied(StatusCode::FORBIDDEN, "origin_refused", RefusedFor::WebPage, detail)
 }
 
 /// The token is not the session's.
@@ -158,6 +168,11 @@ impl From<KeysError> for ApiError {
                 Self::denied(StatusCode::UNAUTHORIZED, "bad_secret", RefusedFor::BadSecret, detail)
                     .hint("after five wrong ones none is taken any more, until `kennel pair` is run again")
             }
+            KeysError::NoTicket => {
+                let detail = "the link to the page was used, has expired, or is none of this daemon's; nobody was logged in";
+                Self::denied(StatusCode::UNAUTHORIZED, "bad_ticket", RefusedFor::BadSecret, detail)
+                    .hint("`kennel web` on that machine makes another link; each is good for one browser and five minutes")
+            }
             KeysError::Closed(why) => {
                 let why = match why {
                     Closed::None => "no pairing is under way",
@@ -194,6 +209,11 @@ fn of_key(denied: Denied) -> ApiError {
             "too_many_keys",
             format!("there are {KEYS} keys, as many as there may be; none was made"),
         ),
+        Denied::Browsers => (
+            StatusCode::CONFLICT,
+            "too_many_keys",
+            format!("{BROWSERS} browsers have a key, as many as may; none was made"),
+        ),
         Denied::Taken => {
             (StatusCode::CONFLICT, "key_taken", "the key is in use already; none was made".into())
         }
@@ -228,7 +248,7 @@ fn of_key(denied: Denied) -> ApiError {
     };
     let error = ApiError::new(status, code, what);
     match denied {
-        Denied::NoSuchKey(_) | Denied::Full => {
+        Denied::NoSuchKey(_) | Denied::Full | Denied::Browsers => {
             error.hint("`kennel key ls` lists the keys; `kennel key revoke` removes one")
         }
         Denied::Outlasts => {

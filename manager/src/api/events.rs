@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use protocol::api::Gap;
+use protocol::event::{EventKind, Timestamp};
 use protocol::{EventId, SessionId};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -27,7 +28,8 @@ use super::input::{Id, MAX_NUMBER, Query, single};
 use super::limited::Limited;
 use super::problem::{Answer, ApiError};
 use crate::error::Error;
-use crate::feed::Subscription;
+use crate::feed::{Begin, Subscription};
+use crate::journal::Types;
 
 /// Interval of the signs of life on a silent stream.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -62,6 +64,18 @@ pub struct EventsQuery {
     /// `Last-Event-ID`, the stream begins now.
     #[param(value_type = u64, required = false)]
     after: Option<String>,
+    /// Time, in RFC 3339: the stream begins with the first event of this time or later. Where the clock was set back, it
+    /// begins at one of the places at which the clock passed this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// The stream begins with the newest so many of the events that exist and that the other parameters leave.
+    #[param(value_type = u64, minimum = 1, maximum = 1000000u64, required = false)]
+    last: Option<Newest>,
+    /// Types of events, separated by commas: the stream has only these. A stream of one session ends all the same after
+    /// `session.deleted`.
+    #[serde(rename = "type")]
+    #[param(value_type = String, required = false)]
+    types: Option<Wanted>,
     /// `false`: the stream ends with the last event that exists at the time of the request.
     follow: Option<bool>,
 }
@@ -69,7 +83,36 @@ pub struct EventsQuery {
 impl EventsQuery {
     /// From there on, without end.
     pub fn after(after: Option<String>) -> Self {
-        Self { after, follow: None }
+        Self { after, since: None, last: None, types: None, follow: None }
+    }
+}
+
+/// The most newest events with which a stream begins.
+pub const MAX_NEWEST: usize = 1_000_000;
+
+/// A number of newest events.
+#[derive(Clone, Copy)]
+struct Newest(usize);
+
+impl<'de> Deserialize<'de> for Newest {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = u64::deserialize(from)?;
+        let number = usize::try_from(number).ok().filter(|number| (1..=MAX_NEWEST).contains(number));
+        number.map(Self).ok_or_else(|| serde::de::Error::custom(format!("`last` is 1 to {MAX_NEWEST}")))
+    }
+}
+
+/// Types of events, separated by commas.
+struct Wanted(Types);
+
+impl<'de> Deserialize<'de> for Wanted {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text.split(',').count() > EventKind::NAMES.len() {
+            return Err(serde::de::Error::custom("`type` has more types than there are"));
+        }
+        let unknown = |name| serde::de::Error::unknown_variant(name, &EventKind::NAMES);
+        Types::named(text.split(',')).map(Self).map_err(unknown)
     }
 }
 
@@ -79,8 +122,9 @@ refuses!(SessionEventsErrors: 400 "invalid_cursor", 409 "invalid_cursor", 400 "i
 /// All events.
 ///
 /// Server-sent events: `id:` is the event's id, `event:` its type, `data:` the `Event` as one line of JSON.
-/// The cursor is `Last-Event-ID` or `after`; the header wins, because a client that reconnects sends it by
-/// itself. The daemon sends a comment line every 15 s. `event: gap`, without an id, marks pruned events. Its
+/// The cursor is `Last-Event-ID` or `after`; the header wins, also over `since` and `last`, because a client that reconnects
+/// sends it by itself. Of `after`, `since` and `last` the latest place counts. The daemon sends a comment line every 15 s.
+/// `event: gap`, without an id, marks pruned events. Its
 /// `Gap` names the first event from which on the history is complete; older events that were not pruned
 /// follow, too. `event: problem`, without an id, names the reason of an early end. A slow reader misses no
 /// event and slows no other.
@@ -120,18 +164,27 @@ pub async fn stream_of(
     headers: &HeaderMap,
     session: Option<SessionId>,
 ) -> Answer<Response> {
-    let after = cursor(headers, query.after.as_deref())?;
+    let (seen, after) = cursors(headers, query.after.as_deref())?;
+    let begin = Begin { after, since: query.since, last: query.last.map(|Newest(last)| last) };
+    let types = query.types.map(|Wanted(types)| types);
     let head = app.manager.info().await?.last_event_id;
+    let after = seen.or(after);
     if after.is_some_and(|after| after > head) {
         let detail = format!("the last event is {head}, the cursor is beyond it");
         return Err(ApiError::new(StatusCode::CONFLICT, "invalid_cursor", detail)
             .hint("was the state directory replaced? begin again with `after=0`"));
     }
+    let after = match seen {
+        None if begin.needs_a_look() => {
+            Some(app.manager.beginning(&begin, head, session.as_ref(), types.as_ref()).await?)
+        }
+        _ => after,
+    };
     let upto = (query.follow == Some(false)).then_some(head);
     let reading = Reading {
         whole: session.is_none(),
         follow: upto.is_none(),
-        subscription: app.manager.subscribe(after, session).up_to(upto),
+        subscription: app.manager.subscribe(after, session).only(types).up_to(upto),
         ended: false,
         counted: app.streams.begin(),
     };
@@ -150,13 +203,12 @@ pub async fn stream_of(
     Ok((headers, Body::from_stream(frames)).into_response())
 }
 
-/// The event after which a client wants to begin. The header wins: a client that reconnects repeats its first URL, and
-/// its header is newer.
-fn cursor(headers: &HeaderMap, after: Option<&str>) -> Answer<Option<EventId>> {
+/// The events after which a client wants to begin, by its header and by its query. The header wins: a client that reconnects
+/// repeats its first URL, and its header is newer.
+fn cursors(headers: &HeaderMap, after: Option<&str>) -> Answer<(Option<EventId>, Option<EventId>)> {
     let header = single(headers, "last-event-id").map_err(invalid_cursor)?.filter(|text| !text.is_empty());
     // Also the one that does not win must be one.
-    let (header, after) = (header.map(event_id).transpose()?, after.map(event_id).transpose()?);
-    Ok(header.or(after))
+    Ok((header.map(event_id).transpose()?, after.map(event_id).transpose()?))
 }
 
 fn event_id(text: &str) -> Answer<EventId> {
@@ -264,7 +316,7 @@ mod tests {
         let at = |header: Option<&'static str>, after| {
             let headers =
                 header.map(|value| ("last-event-id".parse().unwrap(), HeaderValue::from_static(value)));
-            cursor(&HeaderMap::from_iter(headers), after)
+            cursors(&HeaderMap::from_iter(headers), after).map(|(header, after)| header.or(after))
         };
         assert_eq!(at(None, None).unwrap(), None);
         assert_eq!(at(None, Some("0")).unwrap(), Some(0));

@@ -58,7 +58,8 @@ pub async fn create(
     Json(request): Json<KeyRequest>,
 ) -> Answer<impl IntoResponse> {
     let KeyRequest { name, role, sessions, expires_at } = request;
-    let grant = Grant { name: Some(name), role, sessions, expires_at: expires_at.map(|at| at.0) };
+    let grant =
+        Grant { name: Some(name), role, sessions, expires_at: expires_at.map(|at| at.0), browser: false };
     let (key, hash) = fresh()?;
     // Tasks of their own, as below: a request that is dropped in the middle of a write would leave half of it.
     let (keys, maker) = (app.keys.clone(), caller.key.clone());
@@ -136,7 +137,7 @@ pub async fn begin(
     Json(request): Json<PairingRequest>,
 ) -> Answer<impl IntoResponse> {
     let PairingRequest { name, role, sessions, expires_at } = request;
-    let grant = Grant { name, role, sessions, expires_at: expires_at.map(|at| at.0) };
+    let grant = Grant { name, role, sessions, expires_at: expires_at.map(|at| at.0), browser: false };
     let secret = new_secret().map_err(ApiError::internal)?;
     let what = described(grant.role, &grant.sessions);
     let Begun { number, until, replaces } =
@@ -246,7 +247,7 @@ fn fresh() -> Answer<(String, crate::keys::Hash)> {
 
 impl Caller {
     /// The key that asks, in the words that logs use; empty for the owner.
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         match &self.key {
             Some(key) => format!(" by {}", key.id),
             None => String::new(),

@@ -12,14 +12,17 @@ mod caller;
 mod calls;
 mod codes;
 mod connections;
+mod cookie;
 mod denied;
 mod disk;
 mod events;
 mod files;
+mod forks;
 mod front;
 mod held;
 mod input;
 mod keys;
+mod last_lines;
 mod limited;
 mod load;
 mod log;
@@ -35,17 +38,16 @@ mod search;
 mod servers;
 mod sessions;
 mod settings;
+mod stop;
 mod subagents;
 mod system;
 #[cfg(test)]
 mod tests;
-
-use std::sync::Arc;
+mod web;
 
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use protocol::SessionId;
-use tokio::sync::watch;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -53,10 +55,12 @@ use utoipa_axum::routes;
 use crate::keys::Keys;
 use crate::session_manager::SessionManager;
 pub use connections::{Inlet, join, serve};
-pub use front::open;
+pub(crate) use events::MAX_NEWEST;
+pub use front::{Loopback, open};
 pub(crate) use input::MAX_WAIT_MS;
 pub(crate) use log::MAX_TAIL;
 use problem::ApiError;
+pub use stop::{Leave, Stop};
 
 /// State that every handler can reach.
 #[derive(Clone)]
@@ -68,47 +72,7 @@ struct App {
     inlet: Inlet,
     fronts: acp::Fronts,
     followers: log::Followers,
-}
-
-/// The way in which a daemon ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leave {
-    /// The daemon ends all processes of its sessions.
-    EndAll,
-    /// The processes live on, and the next daemon adopts them.
-    HandOver,
-}
-
-/// A request to end the daemon: `POST /v1/manager/stop` makes it, and the server's caller waits for it.
-#[derive(Clone, Debug)]
-pub struct Stop(Arc<watch::Sender<Option<Leave>>>);
-
-impl Default for Stop {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(None)))
-    }
-}
-
-impl Stop {
-    /// Asks for the daemon's end. The first request decides how.
-    pub fn request(&self, how: Leave) {
-        self.0.send_modify(|wish| {
-            wish.get_or_insert(how);
-        });
-    }
-
-    /// Returns true if a client has requested the end.
-    pub fn is_requested(&self) -> bool {
-        self.0.borrow().is_some()
-    }
-
-    /// Returns once the end was asked for.
-    pub async fn requested(&self) -> Leave {
-        let mut wishes = self.0.subscribe();
-        // The sender lives in `self`, so this cannot fail.
-        let wish = wishes.wait_for(Option::is_some).await.map(|wish| *wish);
-        wish.ok().flatten().unwrap_or(Leave::EndAll)
-    }
+    web: Loopback,
 }
 
 #[derive(OpenApi)]
@@ -134,6 +98,7 @@ impl Stop {
         (name = "events", description = "Events, live and from any point in the past."),
         (name = "sub-agents", description = "Sessions that work for others in the background."),
         (name = "log-ins", description = "Log-ins of agents, finished from afar."),
+        (name = "web", description = "The web page: links, log-ins, and its port on loopback."),
         (name = "keys", description = "Keys of devices, and how a device gets one."),
         (name = "manager", description = "The manager itself.")
     ),
@@ -190,6 +155,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(lookup::lookup))
         .routes(routes!(search::search))
         .routes(routes!(load::load))
+        .routes(routes!(last_lines::last_lines))
         .routes(routes!(lookup::bootstrap))
         .routes(routes!(prompts::send))
         .routes(routes!(prompts::abort))
@@ -209,6 +175,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(permissions::agents))
         .routes(routes!(events::all))
         .routes(routes!(events::of_session))
+        .routes(routes!(forks::fork))
         .routes(routes!(subagents::start, subagents::list))
         .routes(routes!(log_ins::begin))
         .routes(routes!(log_ins::output, log_ins::end))
@@ -220,6 +187,10 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(keys::begin, keys::end))
         .routes(routes!(keys::pairing))
         .routes(routes!(keys::pair))
+        .routes(routes!(web::open, web::close))
+        .routes(routes!(web::log_in))
+        .routes(routes!(web::log_out))
+        .routes(routes!(web::me))
 }
 
 /// The API's description in OpenAPI 3.1, as `manager/openapi.json` has it.
@@ -232,10 +203,10 @@ pub fn openapi_json() -> String {
 
 /// Makes the API of a manager. The API answers only peers that [`serve`] has examined.
 /// `inlet` is the way by which parts of it ask it for their clients.
-/// `keys` let clients in that are not the owner at this machine.
-pub fn router(manager: SessionManager, stop: Stop, keys: Keys, inlet: Inlet) -> Router {
+/// `keys` let clients in that are not the owner at this machine, `web` is the page's port.
+pub fn router(manager: SessionManager, stop: Stop, keys: Keys, inlet: Inlet, web: Loopback) -> Router {
     let (streams, fronts, followers) = Default::default();
-    let app = App { manager, stop, streams, keys, inlet, fronts, followers };
+    let app = App { manager, stop, streams, keys, inlet, fronts, followers, web };
     let (router, _) = routes().split_for_parts();
     router
         .fallback(no_such_route)

@@ -19,6 +19,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 
+use super::cookie::Gate;
 use crate::error::Error;
 use crate::session_manager::SessionManager;
 use crate::system::process;
@@ -52,7 +53,7 @@ pub enum Standing {
         /// The agent is in a sandbox: without a token it has no rights.
         sandboxed: bool,
     },
-    /// A client of another machine, or one that came in by the TLS port: it has the rights of what it shows, and none without.
+    /// A client of another machine, or one that came in by a port: it has the rights of what it shows, and none without.
     Remote {
         /// Its address.
         address: SocketAddr,
@@ -69,8 +70,8 @@ pub enum Standing {
 enum Look {
     /// The peer is the daemon itself.
     Own,
-    /// The peer came in over TLS.
-    Remote(SocketAddr),
+    /// The peer came in by a port.
+    Remote(SocketAddr, Gate),
     /// The peer first, with their start times.
     Above { chain: Vec<(u32, u64)>, marks: Vec<String>, groups: String },
     /// The daemon could not examine the peer. Holds the reason.
@@ -93,14 +94,23 @@ impl Peer {
         }))
     }
 
-    /// A client that has come in over TLS from this address.
-    pub fn remote(address: SocketAddr) -> Self {
-        Self::new(Look::Remote(address))
+    /// A client that has come in by a port, from this address.
+    pub fn by(address: SocketAddr, gate: Gate) -> Self {
+        Self::new(Look::Remote(address, gate))
     }
 
-    /// Returns true for a client that has come in over TLS.
-    pub fn is_remote(&self) -> bool {
-        matches!(self.0.look, Look::Remote(_))
+    /// A client that has come in over TLS from this address.
+    #[cfg(test)]
+    pub fn remote(address: SocketAddr) -> Self {
+        Self::by(address, Gate { tls: true, port: 7443 })
+    }
+
+    /// The port by which the client has come in; none for one of the socket.
+    pub fn gate(&self) -> Option<Gate> {
+        match self.0.look {
+            Look::Remote(_, gate) => Some(gate),
+            Look::Own | Look::Above { .. } | Look::Hidden(_) => None,
+        }
     }
 
     /// This process itself, which holds the manager: tests ask without a connection.
@@ -124,7 +134,7 @@ impl Peer {
         let found = self.0.standing.get_or_try_init(|| async {
             let (chain, marks, groups) = match &self.0.look {
                 Look::Own => return Ok(Standing::Owner),
-                Look::Remote(address) => return Ok(Standing::Remote { address: *address }),
+                Look::Remote(address, _) => return Ok(Standing::Remote { address: *address }),
                 Look::Hidden(why) => return Ok(Standing::Nobody { why }),
                 Look::Above { chain, marks, groups } => (chain, marks, groups),
             };

@@ -147,6 +147,7 @@ const BY_STATE: &[&str] = &[
     "login_running",
     "mcp_servers_refused",
     "model_required",
+    "no_conversations",
     "no_login_command",
     "no_such_agent",
     "no_such_workdir",
@@ -162,9 +163,15 @@ fn refused(refusal: &Refusal) -> StatusCode {
         | Refusal::NoSuchPid(_)
         | Refusal::NoSuchPrompt { .. }
         | Refusal::NoSuchPermission(_)
+        | Refusal::NoSuchTurn { .. }
+        | Refusal::TurnPruned { .. }
         | Refusal::NoSuchCall(_) => StatusCode::NOT_FOUND,
         Refusal::NoSuchOption { .. } => StatusCode::BAD_REQUEST,
         Refusal::IdTaken(_)
+        | Refusal::TurnRuns { .. }
+        | Refusal::CannotFork { .. }
+        | Refusal::ForkElsewhere { .. }
+        | Refusal::ConversationTaken { .. }
         | Refusal::IdUnusable(_)
         | Refusal::IdIsName { .. }
         | Refusal::NameTaken { .. }
@@ -272,6 +279,7 @@ mod tests {
             Error::invalid("invalid_id", "x"),
             Error::invalid("no_such_session", "x"),
             Error::invalid("no_such_agent", "x"),
+            Error::invalid("no_conversations", "x"),
             Error::invalid("invalid_config", "x"),
             Error::invalid("no_such_login", "x"),
             Error::invalid("no_login_command", "x"),

@@ -57,10 +57,13 @@ const RULES: &[(Method, &str, Need, About)] = &[
     (Method::POST, "/v1/agents/{name}/login", Admin, All),
     (Method::POST, "/v1/bootstrap", Start, Reached),
     (Method::GET, "/v1/events", Look, All),
+    // The handler finds no origin that the caller does not reach.
+    (Method::POST, "/v1/forks", Start, Reached),
     (Method::GET, "/v1/keys", Admin, About::Nothing),
     (Method::POST, "/v1/keys", Admin, About::Nothing),
     (Method::DELETE, "/v1/keys/{key}", Admin, About::Nothing),
     (Method::POST, "/v1/keys/{key}/rotate", Admin, About::Nothing),
+    (Method::GET, "/v1/last-lines", Look, Reached),
     (Method::GET, "/v1/load", Look, Reached),
     (Method::GET, "/v1/logins/{login}", Admin, All),
     (Method::DELETE, "/v1/logins/{login}", Admin, All),
@@ -116,12 +119,21 @@ const RULES: &[(Method, &str, Need, About)] = &[
     (Method::GET, "/v1/sessions/{id}/wait", Look, One),
     (Method::GET, "/v1/subagents", Look, Reached),
     (Method::POST, "/v1/subagents", Start, Reached),
+    (Method::DELETE, "/v1/web", Admin, About::Nothing),
+    (Method::POST, "/v1/web", Admin, About::Nothing),
+    // A browser that has no key yet, or no longer.
+    (Method::POST, "/v1/web/login", Need::Nothing, About::Nothing),
+    (Method::POST, "/v1/web/logout", Look, About::Nothing),
+    (Method::GET, "/v1/web/me", Look, About::Nothing),
 ];
 
-/// Operations that change sessions and do not ask who drives: one makes a new session, the other one's client leaves, which the
+/// Operations that change sessions and do not ask who drives: two make a new session, the other one's client leaves, which the
 /// core examines.
-const ASK_NOBODY: &[(Method, &str)] =
-    &[(Method::POST, "/v1/sessions"), (Method::DELETE, "/v1/sessions/{id}/attach")];
+const ASK_NOBODY: &[(Method, &str)] = &[
+    (Method::POST, "/v1/forks"),
+    (Method::POST, "/v1/sessions"),
+    (Method::DELETE, "/v1/sessions/{id}/attach"),
+];
 
 /// Returns true if an operation changes a session. With `Kennel-Client` it is refused unless that client drives.
 pub fn is_drivers(method: &Method, route: &str) -> bool {

@@ -4,12 +4,14 @@
 //! constants that the code enforces. The test below checks each of them against the code.
 
 use protocol::bounds::{LOGIN_INPUT, SEARCH};
+use protocol::event::EventKind;
 use serde_json::{Value, json};
 
 use axum::http::Method;
 
 use super::input::{MAX_NUMBER, MAX_WAIT_MS};
 use super::rights::is_drivers;
+use super::web::TICKET;
 use crate::attachments::MAX_ATTACHMENTS;
 use crate::config::{bounds, mcp};
 use crate::core::limits::LABELS;
@@ -119,10 +121,18 @@ fn properties() -> Vec<(&'static str, &'static str, Value)> {
         ("SessionOpts", "id", pattern(SESSION_ID)),
         ("SessionOpts", "name", name.clone()),
         ("SessionOpts", "labels", labels(&json!("string"))),
+        ("ForkRequest", "session", pattern(SESSION_ID)),
+        ("ForkRequest", "turn", json!({ "maximum": MAX_NUMBER })),
+        ("ForkRequest", "id", pattern(SESSION_ID)),
+        ("ForkRequest", "name", name.clone()),
+        ("ForkRequest", "title", chars(0, bounds::TEXT_CHARS)),
+        ("ForkRequest", "labels", labels(&json!("string"))),
+        ("ForkRequest", "workdir", pattern(ABSOLUTE)),
         ("EditSessionRequest", "name", name),
         ("EditSessionRequest", "labels", labels(&json!(["string", "null"]))),
         ("EditSessionRequest", "title", chars(0, bounds::TEXT_CHARS)),
         ("SessionOpts", "title", chars(0, bounds::TEXT_CHARS)),
+        ("SessionOpts", "conversation", chars(1, bounds::CONVERSATION_CHARS)),
         ("SessionOpts", "model", json!({ "pattern": MODEL, "maxLength": bounds::TEXT_CHARS })),
         ("SessionOpts", "workdir", pattern(ABSOLUTE)),
         ("SessionOpts", "env", env),
@@ -151,6 +161,9 @@ fn properties() -> Vec<(&'static str, &'static str, Value)> {
         ("PairRequest", "name", chars(1, NAME)),
         ("PairRequest", "key", pattern(DEVICE_KEY)),
         ("PairingRequest", "name", chars(1, NAME)),
+        ("WebRequest", "name", chars(1, NAME)),
+        ("WebLogIn", "ticket", json!({ "minLength": 1, "maxLength": TICKET })),
+        ("WebLogIn", "key", pattern(DEVICE_KEY)),
         ("LogInInput", "text", json!({ "minLength": 1, "maxLength": LOGIN_INPUT })),
         ("LogInVisit", "url", json!({ "pattern": LOOPBACK, "maxLength": 8192 })),
         ("PruneRequest", "older_than_ms", number),
@@ -177,12 +190,19 @@ fn parameters() -> Vec<(&'static str, Value)> {
         ("label", pattern(WANTED)),
         ("status", pattern(STATES)),
         ("until", pattern(AWAITED)),
+        ("type", pattern(&types())),
         ("timeout_ms", json!({ "maximum": MAX_WAIT_MS })),
         ("offers", pattern(OFFERS)),
         ("pairing", json!({ "maximum": MAX_NUMBER })),
         ("parent", pattern(SESSION_ID)),
         ("dir", pattern(ABSOLUTE)),
     ]
+}
+
+/// The pattern of types of events, separated by commas.
+fn types() -> String {
+    let one = EventKind::NAMES.join("|").replace('.', "\\.");
+    format!("^({one})(,({one})){{0,{}}}$", EventKind::NAMES.len() - 1)
 }
 
 /// Puts them into the description.
@@ -194,7 +214,8 @@ pub fn bound(api: &mut Value) {
     let schemas = &mut api["components"]["schemas"];
     // Which of several fields there are.
     schemas["AttachmentRequest"]["oneOf"] = json!([one_of("text", "data"), one_of("data", "text")]);
-    for request in ["KeyRequest", "PairingRequest"] {
+    schemas["WebLogIn"]["oneOf"] = json!([one_of("ticket", "key"), one_of("key", "ticket")]);
+    for request in ["KeyRequest", "PairingRequest", "WebRequest"] {
         schemas[request]["if"] = json!({ "properties": { "role": { "const": "admin" } } });
         schemas[request]["then"] = json!({ "properties": { "sessions": { "const": "all" } } });
     }
@@ -336,6 +357,16 @@ mod tests {
         // A parameter has no null.
         let null = |parameter: &&&Value| parameter["schema"]["type"].as_array().is_some();
         assert_eq!(all.iter().filter(null).count(), 0);
+    }
+
+    #[test]
+    fn each_type_of_events_is_in_the_list_of_their_names_and_no_other() {
+        let api = described();
+        let kinds = api["components"]["schemas"]["EventKind"]["oneOf"].as_array().unwrap();
+        let name = |kind: &Value| kind["properties"]["type"]["enum"][0].as_str().unwrap().to_owned();
+        let mut names: Vec<String> = kinds.iter().map(name).collect();
+        names.sort_unstable();
+        assert_eq!(names, EventKind::NAMES);
     }
 
     #[test]

@@ -167,6 +167,7 @@ mod tests {
             last_event_id: 42,
             spare_workers: Vec::new(),
             listen: None,
+            web: None,
             home: None,
         };
         assert!(

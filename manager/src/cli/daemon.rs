@@ -22,6 +22,7 @@ use crate::daemon::doctor::PORT_MEND;
 use crate::daemon::{Paths, PathsError, same_file};
 use crate::system::clock;
 use crate::units;
+use crate::web_handover::Bridge;
 use crate::workers::shelter;
 
 /// The longest time until a starting daemon answers.
@@ -41,13 +42,11 @@ pub async fn daemon(link: &Link<'_>, args: &args::Daemon) -> Outcome {
         }
         args::Daemon::Restart => {
             check_config(link.here("daemon restart")?)?;
-            stop(link, true).await?;
-            start(link).await
+            succeed(link).await
         }
         args::Daemon::Upgrade => {
             check(link.here("daemon upgrade")?)?;
-            stop(link, true).await?;
-            start(link).await
+            succeed(link).await
         }
         args::Daemon::Check => {
             check(link.here("daemon check")?)?;
@@ -69,6 +68,17 @@ pub fn unit(ui: &Ui, paths: &Paths) -> Outcome {
 
 fn stopped() -> Vec<u8> {
     serde_json::json!({ "pid": null, "state": "stopped" }).to_string().into_bytes()
+}
+
+/// Replaces the daemon by a new one. The page's address is never free meanwhile.
+async fn succeed(link: &Link<'_>) -> Outcome {
+    let state_dir = link.paths.as_ref().map(|paths| &paths.state_dir).filter(|path| path.is_dir());
+    let bridge = state_dir.map(|state_dir| Bridge::new(state_dir));
+    if let Some(Err(error)) = &bridge {
+        link.ui.note(&format!("warning: the page's address is free for a moment: {error}"));
+    }
+    stop(link, true).await?;
+    start(link).await
 }
 
 async fn start(link: &Link<'_>) -> Outcome {
@@ -167,6 +177,10 @@ async fn status(link: &Link<'_>) -> Outcome {
         facts.extend(info.config.clone().map(|config| ("config", config)));
     }
     facts.extend(port.map(|port| ("TLS port", port)));
+    facts.extend(info.web.map(|web| match web.problem {
+        Some(problem) => ("page", format!("{} ({problem})", web.origin)),
+        None => ("page", web.origin),
+    }));
     let config = link.paths.as_ref().map(|paths| &paths.config);
     if let (Some(read), Some(config)) = (info.config.as_deref(), config)
         && !same_file(Path::new(read), config)

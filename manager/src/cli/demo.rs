@@ -11,6 +11,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use protocol::MARKER;
+use protocol::command::quoted;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -72,7 +73,8 @@ impl<'a> Demo<'a> {
 
     fn play(&mut self) -> Outcome {
         self.say("The ordinary commands, in a directory of their own; nothing of yours is touched.")?;
-        let dir = quoted(&self.dir.display().to_string());
+        let dir = self.dir.display().to_string();
+        let dir = quoted(&dir);
         self.prompt(&format!("cd {dir}; export KENNEL_STATE_DIR={dir}/state"))?;
 
         self.say("A session, in a process of its own. The daemon comes up by itself.")?;
@@ -177,7 +179,7 @@ impl<'a> Demo<'a> {
 
     /// Runs a command as a person would, shows it and what it prints as it comes, and gives what it printed.
     fn kennel(&self, args: &[&str]) -> Outcome<String> {
-        let words: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
+        let words: Vec<_> = args.iter().map(|arg| quoted(arg)).collect();
         let line = format!("kennel {}", words.join(" "));
         self.prompt(&line)?;
         let cannot = |error: std::io::Error| Failure::failed("demo", format!("`{line}`: {error}"));
@@ -264,16 +266,6 @@ fn value<'t>(shown: &'t str, name: &str) -> Option<&'t str> {
     shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-/// A word for a shell.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 /// Returns true if a process lives. A zombie does not.
 fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -310,13 +302,6 @@ fn marked(mark: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_are_quoted_as_a_shell_wants_them() {
-        assert_eq!(quoted("--title"), "--title");
-        assert_eq!(quoted("echo it's"), r"'echo it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 
     #[test]
     fn values_are_found_in_what_was_shown() {

@@ -63,6 +63,7 @@ async fn ask_daemon(link: &Link<'_>) -> Told {
         config,
         agents,
         listen: info.listen,
+        web: info.web,
     }
 }
 

@@ -4,6 +4,7 @@
 //! the daemon over its socket and prints the answer; `link.rs` connects, and starts the daemon if needed.
 
 mod acp;
+mod adopt;
 mod agents;
 mod args;
 mod attach;
@@ -16,6 +17,7 @@ mod disk;
 mod doctor;
 mod events;
 mod files;
+mod fork;
 mod host;
 mod keys;
 mod launch;
@@ -27,6 +29,7 @@ mod mcp;
 mod next;
 mod pair;
 mod permissions;
+mod question;
 mod queue;
 mod search;
 mod send;
@@ -40,6 +43,7 @@ mod transcript;
 pub(crate) mod ui;
 mod verbs;
 mod wait;
+mod web;
 mod words;
 mod worktree;
 
@@ -179,6 +183,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Attach(args) => attach::attach(link, args).await,
         Command::Queue(args) => queue::queue(link, args).await,
         Command::Permissions(args) => permissions::permissions(link, args).await,
+        Command::Answer(args) => permissions::answer(link, args).await,
         Command::Acp(args) => acp::acp(link, args).await,
         Command::Set(args) => settings::set(link, args).await,
         Command::Agents(args) => agents::agents(link, &args).await,
@@ -190,6 +195,8 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Rm(args) => sessions::rm(link, args).await,
         Command::Rename(args) => sessions::rename(link, args).await,
         Command::Label(args) => sessions::label(link, args).await,
+        Command::Fork(args) => fork::fork(link, args).await,
+        Command::Adopt(args) => adopt::adopt(link, args).await,
         Command::Pin(args) => sessions::pin(link, &args.id, true).await,
         Command::Unpin(args) => sessions::pin(link, &args.id, false).await,
         Command::Events(args) => events::events(link, args).await,
@@ -204,6 +211,7 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Subagent(args) => subagent::subagent(link, args).await,
         Command::Token(args) => sessions::token(link, &args.id, args.viewer).await,
         Command::Pair(args) => pair::pair(link, args).await,
+        Command::Web(args) => web::web(link, args).await,
         Command::Key(args) => keys::key(link, args).await,
         Command::Daemon(args) => daemon::daemon(link, &args).await,
         Command::Prune(args) => disk::prune(link, args).await,

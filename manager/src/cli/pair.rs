@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anstyle::{AnsiColor, Style};
 use protocol::api::{ListenInfo, ManagerInfo, PairingInfo, PairingRequest, PairingState, StartedPairing};
-use qrcode::{Color, EcLevel, QrCode};
 use serde::Serialize;
 
 use crate::cli::args;
@@ -12,13 +10,10 @@ use crate::cli::keys::{expiry, known};
 use crate::cli::link::{Link, read};
 use crate::cli::signals::interrupted;
 use crate::cli::ui::error::{Failure, Outcome, exit};
-use crate::cli::ui::{Ui, render};
+use crate::cli::ui::{Ui, qr, render};
 use crate::client::Request;
 use crate::daemon::doctor::PORT_MEND;
 use crate::system::interfaces;
-
-/// Light modules around a code, which scanners need.
-const QUIET: usize = 2;
 
 /// The texts by which a device is let in.
 #[derive(Debug, Serialize)]
@@ -34,32 +29,8 @@ struct Ticket {
 
 /// `pair`.
 pub async fn pair(link: &Link<'_>, args: args::Pair) -> Outcome {
-    let info: ManagerInfo = link.get(Request::get("/v1/manager")).await?;
-    let Some(ListenInfo { addresses, names, fingerprint, problem, .. }) = info.listen else {
-        let what = "the daemon listens on no port, so no device can come; nothing was changed";
-        return Err(Failure::failed("no_port", what).hint(
-            "write `[listen]` and `tcp = \"0.0.0.0:7443\"` into config.toml, then run `kennel daemon restart`; \
-             with ssh no port is needed: `kennel host add NAME ssh://HOST`",
-        ));
-    };
-    let Some(fingerprint) = fingerprint.filter(|_| !addresses.is_empty()) else {
-        let why = problem.unwrap_or_else(|| "its log says why".to_owned());
-        let what = format!("the port takes nobody ({why}), so no device can come; nothing was changed");
-        return Err(Failure::failed("no_port", what).hint(PORT_MEND));
-    };
-    if let Some(problem) = problem {
-        // A device may come all the same, by another address.
-        link.ui.note(&format!("TLS port: {problem}; {PORT_MEND}"));
-    }
-    let addresses = match args.address {
-        Some(address) => vec![address],
-        None if !names.is_empty() => named(&names, &addresses),
-        None => reachable(&addresses, if link.host().is_none() { own_addresses() } else { Vec::new() }),
-    };
-    let Some(first) = addresses.first() else {
-        let what = "it is not known by which address devices reach the daemon's machine; nothing was changed";
-        return Err(Failure::failed("no_address", what).hint("name it: `kennel pair --address HOST:PORT`"));
-    };
+    let (fingerprint, addresses) = reached(link, args.address, "pair").await?;
+    let first = &addresses[0];
     let sessions = known(link, &args.rights).await?;
     let (role, expires_at) = (args.rights.role, expiry(&args.rights));
     let body = PairingRequest { name: args.name, role, sessions, expires_at };
@@ -90,11 +61,47 @@ pub async fn pair(link: &Link<'_>, args: args::Pair) -> Outcome {
     }
 }
 
+/// The fingerprint of the TLS port, and the addresses by which devices reach it, at least one: this one, or those that are known.
+pub async fn reached(
+    link: &Link<'_>,
+    address: Option<String>,
+    command: &str,
+) -> Outcome<(String, Vec<String>)> {
+    let info: ManagerInfo = link.get(Request::get("/v1/manager")).await?;
+    let Some(ListenInfo { addresses, names, fingerprint, problem, .. }) = info.listen else {
+        let what = "the daemon listens on no port, so no device can come; nothing was changed";
+        return Err(Failure::failed("no_port", what).hint(
+            "write `[listen]` and `tcp = \"0.0.0.0:7443\"` into config.toml, then run `kennel daemon restart`; \
+             with ssh no port is needed: `kennel host add NAME ssh://HOST`",
+        ));
+    };
+    let Some(fingerprint) = fingerprint.filter(|_| !addresses.is_empty()) else {
+        let why = problem.unwrap_or_else(|| "its log says why".to_owned());
+        let what = format!("the port takes nobody ({why}), so no device can come; nothing was changed");
+        return Err(Failure::failed("no_port", what).hint(PORT_MEND));
+    };
+    if let Some(problem) = problem {
+        // A device may come all the same, by another address.
+        link.ui.note(&format!("TLS port: {problem}; {PORT_MEND}"));
+    }
+    let addresses = match address {
+        Some(address) => vec![address],
+        None if !names.is_empty() => named(&names, &addresses),
+        None => reachable(&addresses, if link.host().is_none() { own_addresses() } else { Vec::new() }),
+    };
+    if addresses.is_empty() {
+        let what = "it is not known by which address devices reach the daemon's machine; nothing was changed";
+        let hint = format!("name it: `kennel {command} --address HOST:PORT`");
+        return Err(Failure::failed("no_address", what).hint(hint));
+    }
+    Ok((fingerprint, addresses))
+}
+
 /// Lines of the terminal below the ticket: how a device uses it, and that it is waited for.
 const BELOW: usize = 3;
 
 /// Prints the ticket, below its QR code: what a person reads and copies is not to scroll away.
-fn show(ui: &Ui, ticket: &Ticket, qr: bool) -> Outcome {
+fn show(ui: &Ui, ticket: &Ticket, always: bool) -> Outcome {
     if ui.json {
         return ui.object(&serde_json::to_vec(ticket).unwrap_or_default());
     }
@@ -107,21 +114,8 @@ fn show(ui: &Ui, ticket: &Ticket, qr: bool) -> Outcome {
     {
         lines.push(format!("{name:<13}{}", render::line(value)));
     }
-    if qr || ui.out_is_terminal {
-        let code = code(&ticket.ticket, ui.out_colour);
-        let (width, height) = (modules(&ticket.ticket), code.lines().count());
-        let below =
-            |columns: usize| lines.iter().map(|line| line.chars().count().div_ceil(columns)).sum::<usize>();
-        let fits = ui.columns.is_none_or(|columns| {
-            width <= columns && ui.rows.is_none_or(|rows| height + below(columns) + BELOW <= rows)
-        });
-        match qr || fits {
-            true => ui.print(&code)?,
-            false => ui.note(&format!(
-                "its QR code is left out: with the text it needs {width} columns and {} lines; `--qr` prints it all the same",
-                height + below(width.max(ui.columns.unwrap_or(width))) + BELOW
-            )),
-        }
+    if always || ui.out_is_terminal {
+        qr::above(ui, &ticket.ticket, &lines, BELOW, always)?;
     }
     lines.iter().try_for_each(|line| ui.line(line))
 }
@@ -194,43 +188,6 @@ fn own_addresses() -> Vec<IpAddr> {
     all
 }
 
-fn qr_code(text: &str) -> Option<QrCode> {
-    QrCode::with_error_correction_level(text, EcLevel::L).ok()
-}
-
-/// The width of a text's QR code, in columns.
-fn modules(text: &str) -> usize {
-    qr_code(text).map_or(0, |code| code.width() + 2 * QUIET)
-}
-
-/// A text as a QR code, two modules a character; nothing if it is too long.
-fn code(text: &str, colour: bool) -> String {
-    let Some(code) = qr_code(text) else { return String::new() };
-    let width = code.width();
-    let is_dark = |x: usize, y: usize| {
-        let inside = |at: usize| at.checked_sub(QUIET).filter(|at| *at < width);
-        inside(x).zip(inside(y)).is_some_and(|at| code[at] == Color::Dark)
-    };
-    // Dark on light is what every scanner reads. Without colours the terminal is taken for a dark one.
-    let style =
-        Style::new().fg_color(Some(AnsiColor::Black.into())).bg_color(Some(AnsiColor::BrightWhite.into()));
-    let size = width + 2 * QUIET;
-    let mut out = String::new();
-    for y in (0..size).step_by(2) {
-        let line: String = (0..size)
-            .map(|x| match (is_dark(x, y) == colour, (is_dark(x, y + 1)) == colour) {
-                (true, true) => '█',
-                (true, false) => '▀',
-                (false, true) => '▄',
-                (false, false) => ' ',
-            })
-            .collect();
-        out += &render::paint(&line, style, colour);
-        out.push('\n');
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,24 +200,5 @@ mod tests {
         assert_eq!(at("[::]:7443"), ["192.0.2.7:7443", "[2001:db8::7]:7443"]);
         assert_eq!(at("127.0.0.1:7443"), ["127.0.0.1:7443"]);
         assert_eq!(reachable(&["0.0.0.0:7443".into()], Vec::new()), [""; 0]);
-    }
-
-    #[test]
-    fn a_code_is_a_square_with_light_around_it() {
-        let ticket =
-            format!("tls://box.example:7443 SHA256:{} 7K3M-9QXT-ABCD-EFGH", "0123456789abcdef".repeat(4));
-        let plain = code(&ticket, false);
-        let lines: Vec<&str> = plain.lines().collect();
-        let columns = lines[0].chars().count();
-        assert_eq!(columns, modules(&ticket));
-        assert!(columns <= 80 && lines.len() == columns.div_ceil(2), "{columns} x {}", lines.len());
-        assert!(lines.iter().all(|line| line.chars().count() == columns), "{plain}");
-        // Light is drawn where the terminal is taken for a dark one.
-        assert!(lines[0].chars().all(|module| module == '█'), "{plain}");
-        assert!(lines.iter().all(|line| line.starts_with("█") || line.starts_with("▀")), "{plain}");
-        // The corner of the first finder: seven dark modules after the quiet zone.
-        let corner: String = lines[1].chars().take(QUIET + 8).collect();
-        assert_eq!(corner, "██ ▄▄▄▄▄ █", "{plain}");
-        assert!(code(&ticket, true).contains('\u{1b}'));
     }
 }

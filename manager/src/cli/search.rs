@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use protocol::api::{SearchHit, SearchReply};
-use protocol::event::Timestamp;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::cli::args;
@@ -57,9 +56,8 @@ async fn path(link: &Link<'_>, args: &args::Search) -> Outcome<String> {
     if let Some(kind) = args.kind {
         path += &format!("&kind={}", kind.name());
     }
-    if let Some(Timestamp(since)) = args.since {
-        let since = std::time::UNIX_EPOCH + Duration::from_millis(since.min(253_402_300_799_999));
-        path += &format!("&since={}", humantime::format_rfc3339_millis(since));
+    if let Some(since) = args.since {
+        path += &format!("&since={}", units::rfc3339(since));
     }
     Ok(path)
 }
@@ -183,6 +181,8 @@ fn window(all: &[(String, bool)], room: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use protocol::api::{SearchKind, SearchMatch, SearchedSession};
+
+    use protocol::event::Timestamp;
 
     use super::*;
     use crate::terminal_text::is_tricky;

@@ -7,6 +7,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::body::Bytes;
 use protocol::SessionId;
 use protocol::api::{NeedKind, SessionInfo};
+use tokio::time::sleep;
 
 use crate::cli::args;
 use crate::cli::link::{Link, read};
@@ -15,6 +16,8 @@ use crate::cli::show::{answered_by, name, says, waits};
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::client::Request;
 
+/// Types of events after which a session may wait for somebody, or for its next start.
+const CHANGES: &str = "permission.requested,call.requested,turn.interrupted,turn.completed,prompt.started,prompt.removed,prompt.resolved,session.restarting";
 /// How long the answer of another machine may take.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -93,35 +96,52 @@ async fn one(link: &Link<'_>, args: &args::Wait, id: &SessionId) -> Outcome<Byte
 
 /// Says once of each thing that only a person can do, or that keeps a session from starting, what it is. Never ends.
 async fn needs(link: &Link<'_>, args: &args::Wait, ids: &[SessionId]) -> Outcome {
+    if link.ui.json {
+        return std::future::pending().await;
+    }
     let mut told = BTreeSet::new();
     loop {
-        tokio::time::sleep(LOOK).await;
-        if link.ui.json {
-            continue;
+        sleep(LOOK).await;
+        // It is open before the first look: what changes after the look is heard.
+        let mut events = link.client.events(&changes_of(ids)).await.ok();
+        loop {
+            tell(link, args, ids, &mut told).await;
+            // Somebody who hears no events looks again all the time.
+            let Some(events) = &mut events else { break };
+            let Ok(Some(_)) = events.next().await else { break };
+            sleep(LOOK).await;
         }
-        for session in looked(link, ids).await {
-            let needs = session.needs.iter().filter(|need| match need.kind {
-                NeedKind::Permission | NeedKind::Form => {
-                    !args.until.iter().any(|state| state == "requires_action")
+    }
+}
+
+/// The stream of events after which one of the sessions may wait for somebody.
+fn changes_of(ids: &[SessionId]) -> String {
+    let of = match ids {
+        [one] => format!("/v1/sessions/{one}/events"),
+        _ => "/v1/events".to_owned(),
+    };
+    format!("{of}?type={CHANGES}")
+}
+
+/// Says what is new of what the sessions wait for.
+async fn tell(link: &Link<'_>, args: &args::Wait, ids: &[SessionId], told: &mut BTreeSet<String>) {
+    for session in looked(link, ids).await {
+        let needs = session.needs.iter().filter(|need| match need.kind {
+            NeedKind::Permission | NeedKind::Form => {
+                !args.until.iter().any(|state| state == "requires_action")
+            }
+            NeedKind::Interrupted => session.queue_length == 0,
+            NeedKind::Failed => false,
+        });
+        let needs = needs.map(|need| {
+            format!("{} waits for somebody: {}{}", name(&session), says(need), answered_by(&session, need))
+        });
+        for text in needs.chain(waits(&session)) {
+            if told.insert(text.clone()) {
+                if link.ui.err_is_terminal {
+                    link.ui.clear_progress();
                 }
-                NeedKind::Interrupted => session.queue_length == 0,
-                NeedKind::Failed => false,
-            });
-            let needs = needs.map(|need| {
-                format!(
-                    "{} waits for somebody: {}{}",
-                    name(&session),
-                    says(need),
-                    answered_by(&session, need)
-                )
-            });
-            for text in needs.chain(waits(&session)) {
-                if told.insert(text.clone()) {
-                    if link.ui.err_is_terminal {
-                        link.ui.clear_progress();
-                    }
-                    link.ui.note(&text);
-                }
+                link.ui.note(&text);
             }
         }
     }

@@ -8,6 +8,8 @@ use crate::core::options::{Cpus, DAY, MINUTE, Row, SECOND};
 
 /// The longest title and the longest name of a model, in characters.
 pub(crate) const TEXT_CHARS: usize = 200;
+/// The longest id of an agent's conversation, in characters: a worker takes 1,024 bytes from the agent.
+pub(crate) const CONVERSATION_CHARS: usize = 256;
 /// The largest environment of a session's own, in bytes: name, value, and two for `=` and the end.
 pub(super) const ENV_BYTES: usize = 64 * 1024;
 
@@ -19,6 +21,16 @@ const UMASK: u32 = 0o777;
 pub(super) fn title(title: &str) -> Result<(), String> {
     if title.chars().count() > TEXT_CHARS || title.chars().any(char::is_control) {
         return Err(format!("a title has at most {TEXT_CHARS} characters, without control characters"));
+    }
+    Ok(())
+}
+
+pub(super) fn conversation(id: &str) -> Result<(), String> {
+    let count = id.chars().count();
+    if count == 0 || count > CONVERSATION_CHARS || id.chars().any(char::is_control) {
+        return Err(format!(
+            "an agent's id of a conversation has 1 to {CONVERSATION_CHARS} characters, without control characters"
+        ));
     }
     Ok(())
 }

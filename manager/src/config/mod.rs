@@ -43,6 +43,7 @@ pub use self::port::{CertificateFiles, Listen};
 use self::profile::Profile;
 pub use self::sandbox::{check_workdir as check_sandbox_workdir, unavailable as sandbox_unavailable};
 use self::surroundings::Surroundings;
+pub use self::surroundings::existing_directory;
 use crate::core::Spec;
 use crate::error::Error;
 

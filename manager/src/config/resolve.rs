@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use protocol::Limits;
 use protocol::api::{OnCrash, SessionOpts};
+use protocol::wire::Agent;
 
 use super::agents::{MODEL, SHELL};
 use super::file::raw::RawRule;
@@ -44,6 +45,7 @@ impl Config {
         let env_named = self.with_defaults(&profile.env_named);
         let path = env.get("PATH").map(OsString::from).or_else(|| around.path.clone());
         let mut agent = self.agent(agent_name, &profile.runs, model, path.clone())?;
+        let conversation = conversation(opts, agent_name, &agent)?;
         mcp::add(&mut agent, &opts.mcp_servers, path)?;
         let mut remote_servers = mcp::remote(&mut agent, opts)?;
         remote_servers.extend(profile.remote_servers().filter(|server| !mcp::names(opts, &server.name)));
@@ -62,6 +64,8 @@ impl Config {
             workdir,
             // The caller looks: it takes a file system.
             start_commit: None,
+            forked_from: None,
+            conversation,
             env,
             env_pass,
             env_named,
@@ -156,11 +160,24 @@ fn check_options(opts: &SessionOpts) -> Result<(), Error> {
     opts.name.as_deref().map(|name| super::names::name(name, "nothing was started")).transpose()?;
     check(("labels", "invalid_labels"), Some(&opts.labels), super::names::labels)?;
     check(("title", "invalid_title"), opts.title.as_deref(), bounds::title)?;
+    check(("conversation", "invalid_conversation"), opts.conversation.as_deref(), bounds::conversation)?;
     check(("model", "invalid_model"), opts.model.as_deref(), bounds::model)?;
     for number in NUMBERS {
         check((number.name, number.code), (number.given)(opts), |value| number.check(value))?;
     }
     check(("umask", "invalid_umask"), opts.umask, bounds::umask_number)
+}
+
+/// The conversation that the agent is to take up, which it can if it speaks ACP.
+fn conversation(opts: &SessionOpts, agent_name: &str, agent: &Agent) -> Result<Option<String>, Error> {
+    if opts.conversation.is_some() && !matches!(agent, Agent::Acp { .. }) {
+        let message = format!(
+            "`{agent_name}` does not speak the Agent Client Protocol, and keeps no conversation; nothing was started"
+        );
+        let hint = "name another agent; `kennel agents ls` lists them";
+        return Err(Error::invalid_with("no_conversations", message, hint));
+    }
+    Ok(opts.conversation.clone())
 }
 
 fn out_of_bounds(code: &'static str, field: &str, what: &str) -> Error {

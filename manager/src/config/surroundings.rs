@@ -27,6 +27,14 @@ impl Surroundings {
     }
 }
 
+/// Refuses a directory that is not there any more, or that a session could not run in.
+///
+/// # Errors
+/// Those of [`Config::resolve`](super::Config::resolve) about the working directory.
+pub fn existing_directory(path: &str) -> Result<String, Error> {
+    workdir(Some(path), &Surroundings { path: None, home: None, runtime: None })
+}
+
 /// An existing directory's path without symlinks.
 pub(super) fn workdir(given: Option<&str>, around: &Surroundings) -> Result<String, Error> {
     let path = match (given, &around.home) {

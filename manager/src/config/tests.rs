@@ -51,6 +51,8 @@ fn without_a_file_a_session_is_a_shell_in_the_home_directory() {
         model: None,
         workdir: "/".into(),
         start_commit: None,
+        forked_from: None,
+        conversation: None,
         env: BTreeMap::new(),
         env_pass: Vec::new(),
         env_named: Vec::new(),

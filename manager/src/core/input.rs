@@ -1,9 +1,9 @@
 //! The inputs of the core: commands to a session or the fleet, observations of processes, and the replies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use protocol::api::{ClientOrigin, Orphans, PermissionAnswer, Role, SessionOpts};
+use protocol::api::{ClientOrigin, Orphans, PermissionAnswer, Role, SessionOpts, ToldTurn};
 use protocol::event::{Disposition, Refused, Resolution};
 use protocol::wire::{
     AgentDetails, CallAnswer, McpServer, Offer, PermissionAsk, RemoteServer, Setting, TurnEnd, Update,
@@ -15,9 +15,9 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::core::model::session::Session;
 use crate::core::model::spec::Spec;
 use crate::core::model::turn::NewPrompt;
+use crate::core::scope::Scope;
 
 /// The id of a client that is not attached.
 pub const NOBODY: EventId = 0;
@@ -325,6 +325,8 @@ pub enum Ask {
         /// The session's spec.
         spec: Arc<Spec>,
     },
+    /// Start a session that goes on from a turn of another.
+    Fork(Box<Fork>),
     /// Start the session with this id if it is not up; create it if it does not exist.
     Ensure {
         /// The session's id.
@@ -347,7 +349,7 @@ pub enum Ask {
         /// The parent's own request, which bounds the spec; none: the owner asks, and nothing is bounded.
         wish: Option<Box<Wish>>,
     },
-    /// One of the three above, asked for with a key: the session belongs to the key. Or an edit, in which the key learns of no
+    /// One of the four above, asked for with a key: the session belongs to the key. Or an edit, in which the key learns of no
     /// name that it does not reach.
     ByKey {
         /// The key.
@@ -406,35 +408,23 @@ pub struct Edit {
     pub labels: BTreeMap<String, Option<String>>,
 }
 
-/// Sessions that a client reaches. A sub-agent belongs to the session above it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Scope {
-    /// All sessions.
-    #[default]
-    All,
-    /// The sessions with these ids, and those below them.
-    Ids(Arc<BTreeSet<SessionId>>),
-    /// The sessions that this key has started, and those below them.
-    Own(KeyId),
-    /// The sessions that have all of these labels now, and those below them.
-    Labels(Arc<BTreeMap<String, String>>),
-}
-
-impl Scope {
-    /// Returns true for a client that starts no sessions but sub-agents that are no stronger than their parent. Whoever may start
-    /// any session may run any command as the user.
-    pub fn starts_none(&self) -> bool {
-        match self {
-            Self::All | Self::Own(_) => false,
-            Self::Ids(_) | Self::Labels(_) => true,
-        }
-    }
-
-    /// Returns true if the session has the labels of a scope by labels.
-    pub fn is_by_label_of(&self, session: &Session) -> bool {
-        let has = |(label, value)| session.spec.labels.get(label) == Some(value);
-        matches!(self, Self::Labels(labels) if !labels.is_empty() && labels.iter().all(has))
-    }
+/// The request for a session that goes on from a turn of another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fork {
+    /// The session that has the turn.
+    pub origin: SessionId,
+    /// The last turn that both have in common. It has ended.
+    pub turn: u64,
+    /// The turns until there that the new session's agent is told, oldest first; none if that turn's end is on no record.
+    pub told: Option<Vec<ToldTurn>>,
+    /// The directory in which the new session works; else the origin's.
+    pub workdir: Option<String>,
+    /// The commit that is checked out there now.
+    pub start_commit: Option<String>,
+    /// The id of the new session; else the next number.
+    pub id: Option<SessionId>,
+    /// Name, title and labels of the new session. An absent title is the origin's, and labels are added to the origin's.
+    pub called: Edit,
 }
 
 /// The request of a session for a sub-agent.

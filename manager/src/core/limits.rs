@@ -22,6 +22,9 @@ pub const CLIENTS: usize = 1_000;
 pub const PERMISSIONS: usize = protocol::bounds::PERMISSIONS;
 /// The most that they may have together in the session's document, in bytes.
 pub const PERMISSIONS_BYTES: usize = 128 << 10;
+/// The room beside it for the command lines that these are about. Each gets a quarter of what is left: the first 16 KiB. Its event
+/// has the whole.
+pub const COMMANDS_BYTES: usize = 64 << 10;
 /// Settings that may wait for the agent's answer.
 pub const SETTINGS: usize = 16;
 /// Settings that are remembered, to be set again in the agent's next process.

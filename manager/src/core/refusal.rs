@@ -32,6 +32,8 @@ pub enum Refusal {
     TooManyLabels { id: SessionId, limit: usize },
     #[error("the key would not reach session `{0}` any more without that label; nothing was changed")]
     LabelsOfKey(SessionId),
+    #[error("{} has the conversation `{}` already; nothing was started", of.as_ref().map_or("another session".into(), |of| format!("session `{of}`")), conversation.escape_debug())]
+    ConversationTaken { conversation: String, of: Option<SessionId> },
     #[error("session `{id}` exists with other options: {}", fields.join(", "))]
     SpecMismatch { id: SessionId, fields: Vec<&'static str> },
     #[error("session `{0}` is stopped; the prompt was not accepted")]
@@ -92,6 +94,22 @@ pub enum Refusal {
     SubagentLimit { id: SessionId, what: SubagentLimit, limit: u32 },
     #[error("a sub-agent of session `{id}` can do no more than `{id}` itself ({}); no sub-agent was started", what.join("; "))]
     Weaker { id: SessionId, what: Vec<String> },
+    #[error("{}; nothing was started", no_turn(id, *turn, *count))]
+    NoSuchTurn { id: SessionId, turn: u64, count: u64 },
+    #[error(
+        "turn {turn} of session `{id}` cannot be told: kennel has pruned it, or it has more than 256 KiB; nothing was started"
+    )]
+    TurnPruned { id: SessionId, turn: u64 },
+    #[error("turn {turn} of session `{id}` has not ended; nothing was started")]
+    TurnRuns { id: SessionId, turn: u64 },
+    #[error(
+        "session `{id}` runs `{agent}`, which is told no earlier turns, so it cannot be forked; nothing was started"
+    )]
+    CannotFork { id: SessionId, agent: String },
+    #[error(
+        "session `{id}` runs in the sandbox of its own directory, so its fork works there, too; nothing was started"
+    )]
+    ForkElsewhere { id: SessionId },
     #[error("the manager is stopping; nothing was changed")]
     Closing,
 }
@@ -173,6 +191,10 @@ impl Refusal {
             Refusal::Unkillable { .. } => "unkillable",
             Refusal::SubagentLimit { .. } => "subagent_limit",
             Refusal::Weaker { .. } => "weaker_than_parent",
+            Refusal::NoSuchTurn { .. } | Refusal::TurnPruned { .. } => "no_such_turn",
+            Refusal::TurnRuns { .. } => "turn_running",
+            Refusal::CannotFork { .. } | Refusal::ForkElsewhere { .. } => "cannot_fork",
+            Refusal::ConversationTaken { .. } => "conversation_taken",
             Refusal::Closing => "manager_stopping",
         }
     }
@@ -191,6 +213,15 @@ fn exceeded(id: &SessionId, what: SubagentLimit, limit: u32) -> String {
                 "there are {limit} sub-agents below session `{id}` already, which is as many as there may be"
             )
         }
+    }
+}
+
+/// The turn that there is not, and those that there are.
+fn no_turn(id: &SessionId, turn: u64, count: u64) -> String {
+    match count {
+        0 => format!("session `{id}` has no turn yet"),
+        1 => format!("session `{id}` has no turn {turn}: it has one"),
+        count => format!("session `{id}` has no turn {turn}: it has turns 1 to {count}"),
     }
 }
 

@@ -37,6 +37,8 @@ pub use unit::unit;
 
 /// The longest time that requests may run after the manager has ended.
 const DRAIN: Duration = Duration::from_secs(2);
+/// The longest time in which the page's listener is handed to a command that restarts this daemon.
+const HANDED_ON: Duration = Duration::from_secs(1);
 
 /// Paths of a daemon's files.
 #[derive(Clone, Debug)]
@@ -177,11 +179,13 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     // What takes clients in by another door, and examines them there, asks by this one.
     let (inlet, others) = api::Inlet::new();
     let keys = Keys::open(manager.state_dir());
-    let router = api::router(manager.clone(), stop.clone(), keys.clone(), inlet.clone());
+    let web = api::Loopback::new(&manager, keys.clone(), inlet.clone(), stop.clone(), closed.clone());
+    let router = api::router(manager.clone(), stop.clone(), keys.clone(), inlet.clone(), web.clone());
     memory::give_back();
     let ended = async move { _ = end.requested().await };
     let (moved, listeners) = mpsc::channel(1);
-    // First: whoever is answered on the socket hears where the port is.
+    // First: whoever is answered on the socket hears where the ports are.
+    web.resume().await;
     let port = api::open(&manager, keys, inlet, stop.clone(), closed.clone()).await;
     let mut server =
         tokio::spawn(api::serve(listener, listeners, others, router, manager.connections(), ended));
@@ -198,10 +202,13 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     let how = if manager.state_dir_gone() { Leave::EndAll } else { how };
     // Clients that ask now hear that it is stopping, and not that there is no daemon.
     stop.request(how);
+    if timeout(HANDED_ON, web.leave(how)).await.is_err() {
+        tracing::warn!("the page's address was not handed on in time");
+    }
     let result = leave(&manager, &mut signals, how, result).await;
     closed.request(how);
     if !matches!(result, Err(RunError::Hurried)) {
-        drain(server, port).await;
+        drain(server, port, &web).await;
     }
     keeper.leave();
     tracing::info!("gone");
@@ -234,7 +241,7 @@ async fn leave(
 }
 
 /// Waits for the end of the requests that still run.
-async fn drain(mut server: JoinHandle<io::Result<()>>, port: Option<JoinHandle<()>>) {
+async fn drain(mut server: JoinHandle<io::Result<()>>, port: Option<JoinHandle<()>>, web: &api::Loopback) {
     let all = async {
         if !server.is_finished() {
             let _ = (&mut server).await;
@@ -242,6 +249,7 @@ async fn drain(mut server: JoinHandle<io::Result<()>>, port: Option<JoinHandle<(
         if let Some(port) = port {
             let _ = port.await;
         }
+        web.gone().await;
     };
     if timeout(DRAIN, all).await.is_err() {
         tracing::warn!("requests that still ran were cut off");

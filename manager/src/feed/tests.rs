@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use protocol::event::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::*;
@@ -94,7 +95,7 @@ async fn a_reader_reads_on_while_there_is_room_and_nobody_waits_for_it() {
     let feed = writer.feed();
     for (others, expected) in [(0, &[false, true][..]), (READERS - 1, &[true])] {
         let held = feed.reading.clone().acquire_many_owned(others as u32).await.unwrap();
-        let look = Look { after: 0, head: COUNT, session: None, most: PIECE, as_frames: true };
+        let look = Look { after: 0, head: COUNT, session: None, types: None, most: PIECE, as_frames: true };
         let mut coming = feed.read_ahead(look).unwrap();
         let (mut after, mut are_last) = (0, Vec::new());
         // Nothing is taken until the reader has ended.
@@ -165,4 +166,84 @@ async fn nobody_reads_ahead_of_those_who_wait_for_a_reader() {
     assert!(stream.ahead.is_none(), "there was no reader for it");
     drop((all_but_one, last));
     assert!(stream.text(PIECE, false).await.unwrap().is_some());
+}
+
+/// A journal with events of one type at every tenth place, one a second, and with the last event of the session `s`.
+fn mixed(count: EventId) -> (tempfile::TempDir, FeedWriter) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.db");
+    drop(Journal::open(&path, "boot").unwrap());
+    let mut db = Connection::open(&path).unwrap();
+    let writing = db.transaction().unwrap();
+    for id in 1..=count {
+        let name = match id {
+            _ if id == count => "session.deleted",
+            _ if id % 10 == 0 => "turn.started",
+            _ => "system.message",
+        };
+        let at = serde_json::to_string(&Timestamp(id * 1000)).unwrap();
+        let json = format!(r#"{{"id":{id},"at":{at},"type":"{name}","data":{{}}}}"#);
+        writing.execute("INSERT INTO events VALUES (?1, 's', ?2, ?3)", params![id, name, json]).unwrap();
+    }
+    writing.commit().unwrap();
+    (dir, Feed::over(path, count))
+}
+
+/// More than two looks go through.
+const MANY: EventId = 70_001;
+
+#[tokio::test]
+async fn a_stream_of_some_types_has_all_of_these_and_no_others_over_any_number_of_looks() {
+    let (_dir, writer) = mixed(MANY);
+    let session: SessionId = "s".parse().unwrap();
+    let turns: Vec<EventId> = (1..MANY).filter(|id| id % 10 == 0).collect();
+    for (name, session, wanted) in [
+        ("turn.started", None, turns.clone()),
+        ("turn.started", Some(session.clone()), turns),
+        ("session.deleted", None, vec![MANY]),
+        ("manager.started", Some(session), Vec::new()),
+    ] {
+        let types = Types::named([name]).unwrap();
+        let mut stream = writer.feed().subscribe(Some(0), session.clone()).only(Some(types));
+        let (mut seen, mut ends) = (Vec::new(), false);
+        while let Some(text) = stream.text(PIECE, false).await.unwrap() {
+            seen.extend(ids(&text.frames));
+            ends |= text.last;
+        }
+        assert_eq!(seen, wanted, "{name}");
+        // Also where the last event itself is not asked for.
+        assert!(ends || session.is_none(), "{name}");
+    }
+    assert_eq!(Types::named(["turn.started", "moon.landed"]), Err("moon.landed"));
+}
+
+#[tokio::test]
+async fn a_stream_begins_at_a_time_or_with_the_newest_events_that_are_wanted() {
+    let (_dir, writer) = mixed(MANY);
+    let feed = writer.feed();
+    let turns = Types::named(["turn.started"]).unwrap();
+    let first = Types::named(["turn.started", "manager.started"]).unwrap();
+    let session: SessionId = "s".parse().unwrap();
+    let other: SessionId = "t".parse().unwrap();
+    let begin = |after, since: Option<EventId>, last| Begin { after, since: since.map(Timestamp), last };
+    for (begin, session, types, cursor) in [
+        (begin(Some(7), None, None), None, None, 7),
+        (begin(None, Some(0), None), None, None, 0),
+        (begin(None, Some(1000), None), None, None, 0),
+        (begin(None, Some(1001), None), None, None, 1),
+        (begin(None, Some(69_000_500), None), None, None, 69_000),
+        (begin(Some(69_500), Some(69_000_500), None), None, None, 69_500),
+        (begin(None, Some(MANY * 1000 + 1), None), None, None, MANY),
+        (begin(None, None, Some(1)), None, None, MANY - 1),
+        (begin(None, None, Some(3)), None, Some(&turns), 69_979),
+        (begin(None, None, Some(3)), Some(&session), Some(&first), 69_979),
+        (begin(None, None, Some(7000)), None, Some(&turns), 9),
+        (begin(None, None, Some(1_000_000)), None, Some(&turns), 9),
+        (begin(Some(69_995), None, Some(3)), None, Some(&turns), 69_999),
+        (begin(None, None, Some(3)), Some(&other), None, MANY),
+        (begin(None, None, Some(1_000_000)), None, None, 0),
+    ] {
+        let found = feed.beginning(&begin, MANY, session, types).await.unwrap();
+        assert_eq!(found, cursor, "{begin:?} {session:?} {types:?}");
+    }
 }

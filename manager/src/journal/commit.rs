@@ -11,7 +11,7 @@ use super::error::JournalError;
 use super::keys::UsedKey;
 use super::record::Record;
 use super::schema::new_token;
-use super::{Journal, prune, removed};
+use super::{Journal, pruned, removed};
 use crate::core::{Attached, Change, Session};
 
 impl Journal {
@@ -125,7 +125,7 @@ fn remove(
     removed::begin(transaction, id)?;
     transaction.execute("DELETE FROM prompts WHERE session = ?1", [id.as_str()])?;
     transaction.execute("DELETE FROM attachments WHERE session = ?1", [id.as_str()])?;
-    transaction.execute("DELETE FROM meta WHERE name = ?1", [prune::mark(id)])?;
+    transaction.execute("DELETE FROM meta WHERE name = ?1", [pruned::mark(id)])?;
     transaction
         .execute("INSERT OR REPLACE INTO retired VALUES (?1, ?2)", params![id.as_str(), incarnation])?;
     Ok(())

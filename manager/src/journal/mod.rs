@@ -17,10 +17,13 @@ mod commit;
 mod connection;
 mod error;
 mod keys;
+mod last_line;
 mod open;
+mod places;
 mod prune;
 #[cfg(test)]
 mod prune_tests;
+mod pruned;
 mod reader;
 pub(crate) mod record;
 mod removed;
@@ -32,6 +35,7 @@ mod sync;
 mod tests;
 mod texts;
 mod transcript;
+mod types;
 mod usage;
 mod wal;
 
@@ -42,6 +46,7 @@ pub use prune::{Cut, Wish};
 pub use reader::{Large, Page, Reader};
 pub use record::Record;
 pub use texts::{Mark, Stretch, Told};
+pub use types::Types;
 
 /// The writer's end.
 pub struct Journal {

@@ -17,6 +17,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Deserialize;
 
 use super::error::JournalError;
+use super::pruned::PRUNED;
 use super::reader::Reader;
 use super::transcript::exchanges;
 use super::usage::free_bytes;
@@ -31,8 +32,6 @@ const BITE_BYTES: u64 = 512 * 1024;
 const AROUND: u64 = 80;
 /// The kind of event of which a manager that runs for long may write many.
 const REFUSED: &str = "access.refused";
-/// Before the name of a session in `meta`; without a name: what is of none that exists.
-pub(super) const PRUNED: &str = "pruned/";
 
 /// Request to prune history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -269,16 +268,6 @@ impl Journal {
     }
 }
 
-/// The name of a session's mark in `meta`.
-pub(super) fn mark(id: &SessionId) -> String {
-    format!("{PRUNED}{id}")
-}
-
-/// Returns true if a row of `meta` marks how far a history is pruned.
-pub(super) fn is_mark(name: &str) -> bool {
-    name.starts_with(PRUNED)
-}
-
 /// Returns true if pruning keeps an event although it removes the history around it.
 fn stays(id: EventId, kind: &str, json: Option<&str>, opened: EventId) -> bool {
     match kind {
@@ -314,8 +303,10 @@ pub(super) fn turns(
     needed: EventId,
     opened: EventId,
 ) -> Result<Vec<Unit>, JournalError> {
-    let told = exchanges(connection, id, |PromptId(prompt)| prompt >= needed)?;
-    let told = told.iter().map(|(PromptId(prompt), _)| *prompt).min().unwrap_or(EventId::MAX);
+    let told = exchanges(connection, id, EventId::MAX >> 1, |PromptId(prompt)| prompt >= needed)?;
+    // Turns of a fork's origin are in an event that stays.
+    let own = told.iter().filter(|(prompt, _)| *prompt != PromptId::NONE);
+    let told = own.map(|(PromptId(prompt), _)| *prompt).min().unwrap_or(EventId::MAX);
     let mut select = connection.prepare_cached(
         "SELECT id, type, octet_length(json),
                 CASE WHEN type IN ('prompt.started', 'turn.completed', 'turn.interrupted', 'prompt.removed',

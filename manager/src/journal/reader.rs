@@ -11,9 +11,12 @@ use super::connection::connect;
 use super::error::JournalError;
 use super::record::{Record, is_last, push_stored};
 use super::removed;
+use super::types::Types;
 
 /// The most bytes that an event's frame has beside its JSON.
 const HEAD: usize = 128;
+/// The most events that one look for some types goes through: a reader is free for others after it.
+pub(super) const LOOKED_AT: usize = 32 * 1024;
 
 /// A reader's end: what a subscriber that is far behind catches up from.
 pub struct Reader(pub(super) Connection);
@@ -28,17 +31,19 @@ impl Reader {
         Ok(Self(connection))
     }
 
-    /// The first events after `after` and up to `upto`, of one session or of all: at most `limit`, and of at most `page` bytes
-    /// together, with their heads. One that alone has more is named, and not read.
+    /// The first events after `after` and up to `upto`, of one session or of all, of these types or of all: at most `limit`,
+    /// and of at most `page` bytes together, with their heads. One that alone has more is named, and not read.
     pub fn events(
         &self,
         after: EventId,
         upto: EventId,
         session: Option<&SessionId>,
+        types: Option<&Types>,
         limit: usize,
         page: usize,
     ) -> Result<Page, JournalError> {
-        self.page(PageBounds { after, upto, session, limit, page, alone: page }, |found, row, id, json| {
+        let bounds = PageBounds { after, upto, session, types, limit, page, alone: page };
+        self.page(bounds, |found, row, id, json| {
             let record = Record::stored(id, session_of(row)?, &text(row, 2)?, json);
             let size = record.frame().len();
             found.records.push(record);
@@ -53,11 +58,12 @@ impl Reader {
         after: EventId,
         upto: EventId,
         session: Option<&SessionId>,
+        types: Option<&Types>,
         page: usize,
         alone: usize,
     ) -> Result<Page, JournalError> {
-        let limit = page;
-        self.page(PageBounds { after, upto, session, limit, page, alone }, |found, row, id, json| {
+        let bounds = PageBounds { after, upto, session, types, limit: page, page, alone };
+        self.page(bounds, |found, row, id, json| {
             let before = found.frames.len();
             if before == 0 {
                 // All of it at once: a string that grows moves what it has.
@@ -76,12 +82,13 @@ impl Reader {
         bounds: PageBounds<'_>,
         mut take: impl FnMut(&mut Page, &Row<'_>, EventId, &str) -> Result<usize, rusqlite::Error>,
     ) -> Result<Page, JournalError> {
-        let PageBounds { upto, session, .. } = bounds;
+        let PageBounds { upto, session, types, .. } = bounds;
         // At one moment: what is pruned between two looks would be missed by both.
         let looked = self.0.unchecked_transaction()?;
         let mut found = Page { pruned: Self::pruned(&looked, session)?, reached: upto, ..Page::default() };
         // SQLite tells how long a text is without reading it, and does not read what is not asked for.
-        let columns = "id, session, type, CASE WHEN octet_length(json) <= ?4 THEN json END";
+        let columns = "id, session, type,
+            CASE WHEN octet_length(json) <= ?4 AND (?6 IS NULL OR instr(?6, ',' || type || ',')) THEN json END";
         let (of_one, name) = match session {
             Some(session) => ("session = ?5 AND", session.as_str()),
             None => ("?5 = '' AND", ""),
@@ -99,10 +106,26 @@ impl Reader {
             "SELECT {columns} FROM events WHERE {of_one} id > ?1 AND id <= ?2 {hidden} ORDER BY id LIMIT ?3"
         ))?;
         let alone = i64::try_from(bounds.alone).unwrap_or(i64::MAX);
-        let mut rows = select.query(params![after, upto, bounds.limit.saturating_add(1), alone, name])?;
+        // Between two events of the types there may be any number of others.
+        let mut looks_left = if types.is_some() { LOOKED_AT } else { bounds.limit.saturating_add(1) };
+        let names = types.map(Types::between_commas);
+        let mut rows = select.query(params![after, upto, looks_left, alone, name, names])?;
         let (mut taken, mut bytes, mut reached) = (0, 0, after);
         while let Some(row) = rows.next()? {
             let id: EventId = row.get(0)?;
+            looks_left -= 1;
+            if let Some(types) = types {
+                let name = text(row, 2)?;
+                // The look may end here, and go on after this event.
+                if looks_left == 0 {
+                    found.reached = id;
+                }
+                if !types.has(&name) {
+                    found.last |= session.is_some() && is_last(&name);
+                    reached = id;
+                    continue;
+                }
+            }
             let json = match row.get_ref(3)? {
                 ValueRef::Null if taken == 0 => {
                     found.large = Some(Large { id, name: text(row, 2)?.into_owned() });
@@ -160,6 +183,7 @@ struct PageBounds<'a> {
     after: EventId,
     upto: EventId,
     session: Option<&'a SessionId>,
+    types: Option<&'a Types>,
     /// Events.
     limit: usize,
     /// Bytes of all events.
@@ -175,7 +199,7 @@ pub struct Page {
     pub records: Vec<Record>,
     /// Instead of the records: their frames, one after the other.
     pub frames: String,
-    /// The last event of a session is among the frames.
+    /// The last event of a session is among the frames, or among those that were left out for their type.
     pub last: bool,
     /// Instead of all others: the next one, which is larger than a page.
     pub large: Option<Large>,
@@ -186,9 +210,9 @@ pub struct Page {
 }
 
 impl Page {
-    /// Returns true if there is no event in it.
+    /// Returns true if there is no event in it, and the end of no stream.
     pub fn is_empty(&self) -> bool {
-        self.large.is_none() && self.records.is_empty() && self.frames.is_empty()
+        self.large.is_none() && self.records.is_empty() && self.frames.is_empty() && !self.last
     }
 
     /// The cursor before the page that follows this one, of those up to `head`; none if there is no other, and after an event that
@@ -217,7 +241,7 @@ fn session_of(row: &Row<'_>) -> Result<Option<SessionId>, rusqlite::Error> {
     Ok(session.and_then(|id| id.parse().ok()))
 }
 
-fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<Cow<'a, str>, rusqlite::Error> {
+pub(super) fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<Cow<'a, str>, rusqlite::Error> {
     row.get_ref(column).map(readable)
 }
 

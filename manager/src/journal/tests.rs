@@ -437,7 +437,8 @@ fn a_session_of_many_events_is_gone_at_once_and_cleared_away_later_whoever_has_i
     writer.step(Ask::Remove(id.clone()));
     let names = || -> Vec<String> {
         let reader = Reader::open(&path).unwrap();
-        let all = |session| reader.events(0, EventId::MAX >> 1, session, 1 << 20, 1 << 30).unwrap().records;
+        let all =
+            |session| reader.events(0, EventId::MAX >> 1, session, None, 1 << 20, 1 << 30).unwrap().records;
         let (of_it, of_all) = (all(Some(&id)), all(None));
         let names = |records: &[Record]| -> Vec<String> {
             records.iter().map(|record| record.event().unwrap().kind.name().to_owned()).collect()

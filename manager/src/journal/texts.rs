@@ -6,7 +6,7 @@ use protocol::{EventId, SessionId};
 use rusqlite::{OptionalExtension, params};
 
 use super::error::JournalError;
-use super::prune::PRUNED;
+use super::pruned::PRUNED;
 use super::reader::Reader;
 use super::removed;
 use crate::system::blocking;

@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 
+use protocol::api::ToldTurn;
 use protocol::event::{Event, EventKind};
 use protocol::wire::{Attachment, Exchange};
 use protocol::{EventId, PromptId, SessionId, Stream};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::JournalError;
+use super::pruned;
 use super::reader::Reader;
 use super::removed;
 use crate::attachments;
@@ -44,8 +46,40 @@ impl Turn {
 impl Reader {
     /// The turns before `prompt`, oldest first, as far back as the bounds reach.
     pub fn history(&self, id: &SessionId, prompt: PromptId) -> Result<Vec<Exchange>, JournalError> {
-        let told = exchanges(&self.0, id, |of| of == prompt)?;
+        let told = exchanges(&self.0, id, EventId::MAX >> 1, |of| of == prompt)?;
         Ok(told.into_iter().map(|(_, turn)| turn).collect())
+    }
+
+    /// The turns of a session up to the end of one, oldest first, as far back as the bounds reach; none if no end of that turn is on
+    /// record, or further back than the bounds.
+    pub fn turns_to(&self, id: &SessionId, turn: u64) -> Result<Option<Vec<Exchange>>, JournalError> {
+        blocking::never_on_the_loop();
+        let mut select = self.0.prepare_cached(
+            "SELECT id, CASE WHEN type IN ('prompt.started', 'turn.completed', 'turn.interrupted') THEN json END
+             FROM events WHERE session = ?1 AND id > ?3 ORDER BY id DESC LIMIT ?2",
+        )?;
+        let mut rows = select.query(params![id.as_str(), MOST_ROWS, removed::floor(&self.0, id)?])?;
+        // Text after the turn's end belongs to its answer, until the next turn begins.
+        let mut upto = EventId::MAX >> 1;
+        while let Some(row) = rows.next()? {
+            let (at, event): (EventId, _) = (row.get(0)?, event(row.get_ref(1)?));
+            let ended = match event.map(|event| event.kind) {
+                Some(EventKind::TurnCompleted { turn, .. } | EventKind::TurnInterrupted { turn, .. }) => turn,
+                Some(EventKind::PromptStarted { .. }) => {
+                    upto = at - 1;
+                    continue;
+                }
+                _ => continue,
+            };
+            if ended == turn {
+                let told = exchanges(&self.0, id, upto, |_| false)?;
+                return Ok(Some(told.into_iter().map(|(_, turn)| turn).collect()));
+            }
+            if ended < turn {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// Attachments of a prompt, in their order.
@@ -100,21 +134,27 @@ fn event(json: rusqlite::types::ValueRef<'_>) -> Option<Event> {
     serde_json::from_slice(json.as_bytes().ok()?).ok()
 }
 
-/// The turns of a session that its agent is told where it has to be, oldest first, with their prompts: as far back as the
-/// bounds reach, and without those prompts.
+/// Events of which the turns that an agent is told are made, the newest first.
+const SELECT_TOLD: &str = "SELECT id, CASE WHEN type IN ('session.created', 'prompt.accepted', 'prompt.edited', 'prompt.started', 'message.chunk',
+                                      'turn.completed')
+                           OR type = 'agent.updated'
+                              AND (instr(json, 'agent_message_chunk') OR instr(json, 'conversation_loaded'))
+                    THEN json END
+     FROM events WHERE session = ?1 AND id > ?3 AND id <= ?4 ORDER BY id DESC LIMIT ?2";
+
+/// The turns of a session up to an event that its agent is told where it has to be, oldest first, with their prompts: as far back as
+/// the bounds reach, and without those prompts. Turns of a fork's origin, and those of a conversation that was taken up, come
+/// before its own, with no prompt.
 pub(super) fn exchanges(
     connection: &Connection,
     id: &SessionId,
+    upto: EventId,
     without: impl Fn(PromptId) -> bool,
 ) -> Result<Vec<(PromptId, Exchange)>, JournalError> {
     blocking::never_on_the_loop();
-    let mut select = connection.prepare_cached(
-        "SELECT id, CASE WHEN type IN ('prompt.accepted', 'prompt.edited', 'prompt.started', 'message.chunk', 'turn.completed')
-                           OR type = 'agent.updated' AND instr(json, 'agent_message_chunk')
-                    THEN json END
-         FROM events WHERE session = ?1 AND id > ?3 ORDER BY id DESC LIMIT ?2",
-    )?;
-    let mut rows = select.query(params![id.as_str(), MOST_ROWS, removed::floor(connection, id)?])?;
+    let mut select = connection.prepare_cached(SELECT_TOLD)?;
+    let floor = removed::floor(connection, id)?;
+    let mut rows = select.query(params![id.as_str(), MOST_ROWS, floor, upto])?;
     // Newest first. One that a crash cut off and that was run again is told once, as it went at last.
     let mut turns: Vec<Turn> = Vec::new();
     let mut begun: HashMap<PromptId, usize> = HashMap::new();
@@ -122,13 +162,16 @@ pub(super) fn exchanges(
     let mut pieces: HashMap<PromptId, Vec<String>> = HashMap::new();
     // Text between two turns, newest first.
     let mut late: Vec<String> = Vec::new();
-    let mut known_bytes = 0;
-    let mut reached = u64::MAX;
+    // Turns from before the session's own: of a fork's origin, or of a conversation that its agent has taken up.
+    let mut before = Vec::new();
+    let (mut known_bytes, mut reached) = (0, u64::MAX);
     while let Some(row) = rows.next()? {
         reached = row.get(0)?;
         let Some(event) = event(row.get_ref(1)?) else { continue };
         if matches!(event.kind, EventKind::PromptStarted { .. }) {
             late.clear();
+            // What was met is not from before all turns.
+            before.clear();
         }
         match event.kind {
             EventKind::MessageChunk { prompt_id, stream: Stream::Stdout, text, .. }
@@ -149,6 +192,10 @@ pub(super) fn exchanges(
                     known_bytes += text.len();
                     late.push(text.to_owned());
                 }
+                // A worker that was killed before it was ready has told them twice.
+                if let Some(turns) = event.kind.loaded_turns().filter(|_| before.is_empty()) {
+                    before = turns;
+                }
             }
             EventKind::PromptStarted { prompt_id }
                 if !without(prompt_id) && !begun.contains_key(&prompt_id) =>
@@ -157,6 +204,7 @@ pub(super) fn exchanges(
                 begun.insert(prompt_id, turns.len());
                 turns.push(Turn { prompt: prompt_id, reply, text: None, names: None });
             }
+            EventKind::SessionCreated { told, .. } if before.is_empty() => before = told,
             EventKind::PromptEdited { prompt_id, text } => {
                 if let Some(turn) = begun.get(&prompt_id).and_then(|at| turns.get_mut(*at)) {
                     known_bytes += turn.meet(text);
@@ -175,28 +223,39 @@ pub(super) fn exchanges(
             break;
         }
     }
-    within_bounds(connection, id, turns, reached)
+    within_bounds(connection, id, turns, before, reached)
 }
 
-/// The newest turns that have room in [`MOST_BYTES`], oldest first. `turns` come newest first, and `reached` is the oldest event
-/// that was read.
+/// The newest turns that have room in [`MOST_BYTES`], oldest first. `turns` come newest first, those `before` them oldest first, and
+/// `reached` is the oldest event that was read.
 fn within_bounds(
     connection: &Connection,
     id: &SessionId,
     turns: Vec<Turn>,
+    before: Vec<ToldTurn>,
     reached: EventId,
 ) -> Result<Vec<(PromptId, Exchange)>, JournalError> {
-    let mut room = MOST_BYTES;
+    // Between turns of the origin and those of a pruned session there may be a gap.
+    let (mut room, mut is_whole) = (MOST_BYTES, before.is_empty() || !pruned::has_pruned(connection, id)?);
     let mut told = Vec::new();
     for mut turn in turns {
         if turn.names.is_none() && !find_prompt(connection, id, &mut turn, reached)? {
+            is_whole = false;
             break;
         }
         let (text, names) = (turn.text.unwrap_or_default(), turn.names.unwrap_or_default());
         let prompt = attachments::told(&text, names.iter().map(String::as_str));
-        let Some(left) = room.checked_sub(prompt.len() + turn.reply.len()) else { break };
+        let Some(left) = room.checked_sub(prompt.len() + turn.reply.len()) else {
+            is_whole = false;
+            break;
+        };
         room = left;
         told.push((turn.prompt, Exchange { prompt, reply: turn.reply }));
+    }
+    for ToldTurn { prompt, reply } in before.into_iter().rev().take_while(|_| is_whole) {
+        let Some(left) = room.checked_sub(prompt.len() + reply.len()) else { break };
+        room = left;
+        told.push((PromptId::NONE, Exchange { prompt, reply }));
     }
     told.reverse();
     Ok(told)

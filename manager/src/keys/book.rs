@@ -13,6 +13,8 @@ use crate::config;
 pub const KEYS: usize = 1_000;
 /// The most sessions that one key lists.
 pub const IDS: usize = 100;
+/// The most keys of browsers.
+pub const BROWSERS: usize = 100;
 /// The longest name of a key, in characters.
 pub const NAME: usize = 100;
 
@@ -31,6 +33,8 @@ pub struct Key {
     pub expires_at: Option<u64>,
     /// Unix time in milliseconds at which it was made.
     pub created_at: u64,
+    /// A link of `kennel web` has made it: it ends when its browser logs out.
+    pub browser: bool,
     /// The SHA-256 of the key.
     pub hash: Hash,
 }
@@ -39,6 +43,11 @@ impl Key {
     /// Returns true if the key lets nobody in any more.
     pub fn has_expired(&self, now: u64) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// Returns true for an expired key of a browser. Nobody renews one: the next key that is made takes its place.
+    fn is_spent(&self, now: u64) -> bool {
+        self.browser && self.has_expired(now)
     }
 }
 
@@ -62,6 +71,8 @@ pub struct Grant {
     pub sessions: KeySessions,
     /// Unix time in milliseconds from which on it lets nobody in; none: never.
     pub expires_at: Option<u64>,
+    /// It is for a browser that logs in by a link.
+    pub browser: bool,
 }
 
 impl Grant {
@@ -78,6 +89,8 @@ pub enum Denied {
     NoSuchKey(KeyId),
     /// There are as many keys as there may be.
     Full,
+    /// There are as many keys of browsers as there may be.
+    Browsers,
     /// A key has this hash already.
     Taken,
     /// The name is empty, too long, or has control characters.
@@ -120,6 +133,7 @@ impl Book {
                 role: key.role,
                 sessions: key.sessions.clone(),
                 expires_at: None,
+                browser: false,
             };
             match book.check(0, &grant, None) {
                 Ok(()) => {}
@@ -185,10 +199,15 @@ impl Book {
             return Err(Denied::Past);
         }
         outlasts(grant.expires_at, maker)?;
-        if self.keys.len() >= KEYS {
-            return Err(Denied::Full);
+        // An expired key of a browser makes room.
+        let counted = self.keys.values().filter(|key| !key.is_spent(now));
+        let (all, browsers) =
+            counted.fold((0, 0), |(all, browsers), key| (all + 1, browsers + usize::from(key.browser)));
+        match grant.browser && browsers >= BROWSERS {
+            _ if all >= KEYS => Err(Denied::Full),
+            true => Err(Denied::Browsers),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// The book with one more key.
@@ -204,11 +223,12 @@ impl Book {
             return Err(Denied::Taken);
         }
         let id = KeyId(self.last + 1);
-        let Grant { name, role, sessions, expires_at } = grant.clone();
+        let Grant { name, role, sessions, expires_at, browser } = grant.clone();
         let name = name.ok_or(Denied::Name)?;
         let mut next = self.clone();
         next.last = id.0;
-        next.keys.insert(id, Key { id, name, role, sessions, expires_at, created_at: now, hash });
+        next.keys.retain(|_, key| !key.is_spent(now));
+        next.keys.insert(id, Key { id, name, role, sessions, expires_at, created_at: now, browser, hash });
         Ok((next, id))
     }
 

@@ -1,7 +1,8 @@
 //! Keys: what clients show that are not the owner at this machine, and how a device gets one.
 //!
-//! `book.rs` and `pairing.rs` decide: state in, state out. `store.rs` keeps the book in `STATE/keys.json`, and never a key
-//! itself. [`Keys`] holds them together for the API. A pairing lives in memory only: a new daemon knows of none.
+//! `book.rs`, `pairing.rs` and `tickets.rs` decide: state in, state out. `store.rs` keeps the book in `STATE/keys.json`, and never
+//! a key itself. [`Keys`] holds them together for the API. A pairing and tickets of links live in memory only: a new daemon
+//! knows of none.
 
 mod book;
 mod pairing;
@@ -9,6 +10,7 @@ mod secret;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,11 +24,15 @@ use protocol::event::Timestamp;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+pub use self::book::{BROWSERS, Denied, Grant, IDS, KEYS, Key, NAME};
 use self::book::{Book, Use};
-pub use self::book::{Denied, Grant, IDS, KEYS, Key, NAME};
 pub use self::pairing::Closed;
 use self::pairing::{Pairing, VALID_MS, Verdict};
-pub use self::secret::{Hash, PREFIX, hash_of_key, hash_of_secret, new_key, new_secret};
+pub use self::secret::{
+    Hash, PREFIX, halves, hash_of_key, hash_of_secret, hash_of_ticket, joined, new_key, new_secret,
+    new_ticket,
+};
+use self::tickets::Tickets;
 use crate::system::blocking;
 use crate::system::clock::wall_ms;
 
@@ -42,6 +48,8 @@ pub enum KeysError {
     Closed(Closed),
     /// The secret is wrong.
     Wrong,
+    /// No link has this ticket, or not any more.
+    NoTicket,
     /// The file cannot be read. Nobody is let in by a key.
     Unread(String),
     /// The file cannot be written. Nothing was changed.
@@ -74,6 +82,7 @@ struct Shared {
     /// The keys, or the reason for which there are none. Streams that a key has opened watch it.
     book: watch::Sender<Result<Arc<Book>, String>>,
     pairing: watch::Sender<Pairing>,
+    tickets: Mutex<Tickets>,
     /// One change at a time: it is written before anybody sees it.
     changing: tokio::sync::Mutex<()>,
     uses: Mutex<Uses>,
@@ -101,6 +110,7 @@ impl Keys {
             path,
             book: watch::Sender::new(book),
             pairing: watch::Sender::new(Pairing::default()),
+            tickets: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             uses: Mutex::new(Uses { of, written_at: 0 }),
         }))
@@ -108,6 +118,10 @@ impl Keys {
 
     fn uses(&self) -> MutexGuard<'_, Uses> {
         self.0.uses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tickets(&self) -> MutexGuard<'_, Tickets> {
+        self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn book(&self) -> Result<Arc<Book>, KeysError> {
@@ -179,6 +193,7 @@ impl Keys {
             sessions: key.sessions.clone(),
             expires_at: key.expires_at.map(Timestamp),
             expired: key.has_expired(wall_ms()),
+            browser: key.browser,
             created_at: Timestamp(key.created_at),
             last_used_at: last.map(|last| Timestamp(last.at)),
             last_used_from: last.map(|last| last.from.clone()),
@@ -211,8 +226,10 @@ impl Keys {
         }
     }
 
-    /// Ends the pairing that a key has begun which lets nobody in any more.
+    /// Ends the pairing that a key has begun which lets nobody in any more, and its tickets.
     fn end_pairing_of(&self, id: KeyId) {
+        let rest = self.tickets().without_those_of(id);
+        *self.tickets() = rest;
         if self.0.pairing.borrow().maker() == Some(id) {
             let ended = self.0.pairing.borrow().end();
             self.0.pairing.send_replace(ended);
@@ -291,6 +308,42 @@ impl Keys {
                 Err(KeysError::Closed(why))
             }
         }
+    }
+
+    /// A ticket that lets one browser in, which gets these rights. Returns the time at which it ends.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue): a key of these rights could not be made.
+    pub async fn offer(&self, grant: Grant, maker: Option<&Key>, ticket: Hash) -> Result<u64, KeysError> {
+        let _turn = self.0.changing.lock().await;
+        let now = wall_ms();
+        self.book_for(maker)?.check(now, &grant, maker)?;
+        let more = self.tickets().with(now, ticket, grant, maker.map(|key| key.id));
+        *self.tickets() = more;
+        Ok(now + tickets::VALID_MS)
+    }
+
+    /// A browser comes with a ticket, and gets a key with this hash. `name` is its own, `from` its address.
+    pub async fn log_in(
+        &self,
+        ticket: &Hash,
+        name: &str,
+        hash: Hash,
+        from: &str,
+    ) -> Result<KeyInfo, KeysError> {
+        let _turn = self.0.changing.lock().await;
+        let (book, now) = (self.book()?, wall_ms());
+        let found = self.tickets().find(now, ticket).cloned().ok_or(KeysError::NoTicket)?;
+        // A key that lets nobody in any more has offered nothing.
+        let maker =
+            found.maker.map(|id| book.get(id).filter(|key| !key.has_expired(now)).ok_or(KeysError::NoTicket));
+        let (book, id) = book.issue(now, &found.grant.named(name), maker.transpose()?, hash)?;
+        self.uses().of.insert(id, Use { at: now, from: from.to_owned() });
+        let info = self.adopt(book, id).await?;
+        // Only now: where the key could not be kept, the ticket is still good.
+        let rest = self.tickets().without(ticket);
+        *self.tickets() = rest;
+        Ok(info)
     }
 
     /// The state of a pairing.

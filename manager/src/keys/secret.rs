@@ -25,8 +25,49 @@ pub fn new_key() -> io::Result<String> {
 
 /// The hash of a key; none if the text is not one.
 pub fn hash_of_key(text: &str) -> Option<Hash> {
-    let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
-    (bytes.len() == 32).then(|| Sha256::digest(text).into())
+    bytes_of_key(text).map(|_| Sha256::digest(text).into())
+}
+
+/// A new ticket of a link to the page: 128 bits, which nobody types.
+pub fn new_ticket() -> io::Result<String> {
+    Ok(URL_SAFE_NO_PAD.encode(random::bytes::<16>()?))
+}
+
+/// The hash of a ticket.
+pub fn hash_of_ticket(text: &str) -> Hash {
+    Sha256::digest(text).into()
+}
+
+/// Two halves of a key, each of which alone is random and says nothing about the key; none if the text is no key.
+///
+/// # Errors
+/// The kernel gives no random bytes.
+pub fn halves(key: &str) -> io::Result<Option<[String; 2]>> {
+    let Some(bytes) = bytes_of_key(key) else { return Ok(None) };
+    let pad = random::bytes::<32>()?;
+    Ok(Some([exclusive_or(&bytes, &pad), pad].map(|half| URL_SAFE_NO_PAD.encode(half))))
+}
+
+/// The key that these are the halves of; none if they are none. Any two halves give a key, which need not exist.
+pub fn joined(halves: [&str; 2]) -> Option<String> {
+    let [one, other] = halves.map(bytes_of);
+    Some(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(exclusive_or(&one?, &other?))))
+}
+
+fn exclusive_or(one: &[u8; 32], other: &[u8; 32]) -> [u8; 32] {
+    std::array::from_fn(|at| one[at] ^ other[at])
+}
+
+fn bytes_of_key(text: &str) -> Option<[u8; 32]> {
+    bytes_of(text.strip_prefix(PREFIX)?)
+}
+
+fn bytes_of(text: &str) -> Option<[u8; 32]> {
+    // Longer ones are not read.
+    if text.len() != 43 {
+        return None;
+    }
+    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
 }
 
 /// A new secret for a pairing: 80 bits, in groups of four.
@@ -73,6 +114,27 @@ mod tests {
         ] {
             assert_eq!(hash_of_key(wrong), None, "{wrong} {last}");
         }
+    }
+
+    #[test]
+    fn two_halves_are_a_key_and_one_is_nothing() {
+        let key = new_key().unwrap();
+        let [cookie, proof] = halves(&key).unwrap().unwrap();
+        assert_eq!(joined([&cookie, &proof]).as_ref(), Some(&key));
+        let [other_cookie, other_proof] = halves(&key).unwrap().unwrap();
+        assert!(cookie != other_cookie && proof != other_proof, "each log-in has halves of its own");
+        assert_ne!(joined([&cookie, &other_proof]), Some(key.clone()));
+        for half in [&cookie, &proof] {
+            assert!(!key.contains(half.as_str()));
+            assert_eq!(
+                hash_of_key(&format!("{PREFIX}{half}")).map(|hash| Some(hash) == hash_of_key(&key)),
+                Some(false)
+            );
+        }
+        for wrong in ["", "x", &cookie[1..], &format!("{cookie}A"), &"!".repeat(43), &"A".repeat(100_000)] {
+            assert_eq!((joined([wrong, &proof]), joined([&cookie, wrong])), (None, None));
+        }
+        assert_eq!(halves("kk_").unwrap(), None);
     }
 
     #[test]

@@ -27,6 +27,8 @@ const MOST: u64 = 16 * 1024 * 1024;
 const VERSION: u32 = 1;
 /// The layout of a file with a key for labels: a kennel that knows none of those refuses the file by its number.
 const WITH_LABELS: u32 = 2;
+/// The layout of a file with a key of a browser, for the same reason.
+const WITH_BROWSERS: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +49,8 @@ struct KeptKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<Timestamp>,
     created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    browser: bool,
     sha256: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_used_at: Option<Timestamp>,
@@ -74,8 +78,8 @@ pub fn load(path: &Path) -> io::Result<(Book, BTreeMap<KeyId, Use>)> {
     }
     let Kept { version, last, keys } =
         serde_json::from_str(&text).map_err(|error| io::Error::other(plain::said(&error.to_string())))?;
-    if ![VERSION, WITH_LABELS].contains(&version) {
-        let known = format!("{VERSION} and {WITH_LABELS}");
+    if !(VERSION..=WITH_BROWSERS).contains(&version) {
+        let known = format!("{VERSION} to {WITH_BROWSERS}");
         return Err(io::Error::other(format!("its version is {version}, and this kennel reads {known}")));
     }
     let (mut all, mut uses) = (Vec::new(), BTreeMap::new());
@@ -91,6 +95,7 @@ pub fn load(path: &Path) -> io::Result<(Book, BTreeMap<KeyId, Use>)> {
             sessions: kept.sessions,
             expires_at: kept.expires_at.map(|at| at.0),
             created_at: kept.created_at.0,
+            browser: kept.browser,
             hash,
         });
     }
@@ -106,12 +111,17 @@ pub fn save(path: &Path, book: &Book, uses: &BTreeMap<KeyId, Use>) -> io::Result
         sessions: key.sessions.clone(),
         expires_at: key.expires_at.map(Timestamp),
         created_at: Timestamp(key.created_at),
+        browser: key.browser,
         sha256: hex(&key.hash),
         last_used_at: uses.get(&key.id).map(|last| Timestamp(last.at)),
         last_used_from: uses.get(&key.id).map(|last| last.from.clone()),
     });
     let has_labels = book.keys().any(|key| matches!(key.sessions, KeySessions::Labels(_)));
-    let version = if has_labels { WITH_LABELS } else { VERSION };
+    let version = match (book.keys().any(|key| key.browser), has_labels) {
+        (true, _) => WITH_BROWSERS,
+        (false, true) => WITH_LABELS,
+        (false, false) => VERSION,
+    };
     let kept = Kept { version, last: book.last(), keys: keys.collect() };
     let text = serde_json::to_string_pretty(&kept).map_err(io::Error::other)? + "\n";
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;

@@ -9,7 +9,13 @@ use super::pairing::MISSES;
 use super::*;
 
 fn grant(name: &str) -> Grant {
-    Grant { name: Some(name.into()), role: KeyRole::Driver, sessions: KeySessions::All, expires_at: None }
+    Grant {
+        name: Some(name.into()),
+        role: KeyRole::Driver,
+        sessions: KeySessions::All,
+        expires_at: None,
+        browser: false,
+    }
 }
 
 fn ids(count: usize) -> KeySessions {
@@ -65,7 +71,7 @@ fn what_a_key_may_be() {
         ("longer", "x", KeyRole::Viewer, all.clone(), Some(1_001), Some(&admin), Err(Denied::Outlasts)),
         ("for ever", "x", KeyRole::Viewer, all.clone(), None, Some(&admin), Err(Denied::Outlasts)),
     ] {
-        let wish = Grant { name: Some(name.into()), role, sessions, expires_at };
+        let wish = Grant { name: Some(name.into()), role, sessions, expires_at, browser: false };
         assert_eq!(book.issue(20, &wish, maker, hash(9)).map(drop), expected, "{what}");
         let full = full.issue(20, &wish, maker, hash(9)).map(drop);
         assert_eq!(full, expected.and(Err(Denied::Full)), "{what}");
@@ -271,6 +277,37 @@ async fn a_file_with_a_key_for_labels_is_one_that_earlier_versions_refuse_by_its
     assert_eq!(version(), 1, "it has no key for labels any more");
 }
 
+#[test]
+fn browsers_have_few_keys_and_one_that_has_expired_makes_room() {
+    let browser = |ends_at: u64| Grant { browser: true, expires_at: Some(ends_at), ..grant("browser") };
+    let mut book = Book::default();
+    for number in 0..BROWSERS as u8 {
+        book = book.issue(0, &browser(1_000 + u64::from(number)), None, hash(number)).unwrap().0;
+    }
+    assert_eq!(book.issue(999, &browser(5_000), None, hash(200)).unwrap_err(), Denied::Browsers);
+    let (book, _) =
+        book.issue(999, &grant("device"), None, hash(200)).expect("a device's key is another thing");
+    let (book, _) = book.issue(1_001, &browser(5_000), None, hash(201)).unwrap();
+    assert_eq!(book.keys().filter(|key| key.browser).count(), BROWSERS - 1);
+    assert!(book.find(&hash(0)).is_none() && book.find(&hash(2)).is_some());
+}
+
+#[tokio::test]
+async fn a_ticket_gives_one_browser_a_key_that_the_file_knows_as_a_browsers() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let keys = Keys::open(dir.path());
+    let wish = Grant { name: None, browser: true, ..grant("x") };
+    keys.offer(wish, None, hash(1)).await.unwrap();
+    assert_eq!(keys.log_in(&hash(2), "n", hash(9), "f").await, Err(KeysError::NoTicket));
+    let made = keys.log_in(&hash(1), "of its own", hash(9), "127.0.0.1").await.unwrap();
+    assert!(made.browser && made.name == "of its own");
+    assert_eq!(keys.log_in(&hash(1), "n", hash(8), "f").await, Err(KeysError::NoTicket), "once");
+    let text = fs::read_to_string(dir.path().join("keys.json")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["version"], 3);
+    assert!(Keys::open(dir.path()).find(&hash(9)).unwrap().is_some_and(|key| key.browser));
+}
+
 #[tokio::test]
 async fn a_broken_file_lets_nobody_in_and_is_left_alone() {
     let key = |id: u64, hash: char| {
@@ -288,7 +325,7 @@ async fn a_broken_file_lets_nobody_in_and_is_left_alone() {
         "[]".into(),
         "null".into(),
         good[..good.len() - 2].into(),
-        good.replace("\"version\":1", "\"version\":3"),
+        good.replace("\"version\":1", "\"version\":4"),
         good.replacen("\"all\"", "{\"labels\":{}}", 1),
         whole(1, &[key(1, 'a'), key(2, 'b')]),
         whole(2, &[key(1, 'a'), key(1, 'b')]),

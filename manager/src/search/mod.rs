@@ -14,8 +14,8 @@ mod tests;
 mod text;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use protocol::EventId;
@@ -30,7 +30,7 @@ pub use self::query::Query;
 use self::schema::Fault;
 use crate::error::Error;
 use crate::feed::Feed;
-use crate::shares::{Sender, Shares};
+use crate::shares::{Places, Sender};
 use crate::system::blocking;
 
 /// The time that a search waits for the index to come up to the journal's end.
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The time that a search in the index may take.
 const LONGEST: Duration = Duration::from_secs(5);
 /// The most searches at one time, those that wait included.
-const PLACES: Shares = Shares::of(16);
+const PLACES: usize = 16;
 /// Searches in the index at one time.
 const AT_ONCE: usize = 2;
 /// The most events and bytes of JSON that one step adds to the index.
@@ -54,8 +54,8 @@ pub struct Search {
     progress: watch::Sender<Progress>,
     /// A search found that the index is damaged.
     damaged: AtomicBool,
-    /// The senders of searches that are under way.
-    places: Mutex<Vec<Sender>>,
+    /// Of searches that are under way.
+    places: Arc<Places>,
     finding: Semaphore,
 }
 
@@ -77,7 +77,7 @@ impl Search {
             uuid,
             progress: watch::Sender::default(),
             damaged: AtomicBool::new(false),
-            places: Mutex::default(),
+            places: Places::of(PLACES),
             finding: Semaphore::new(AT_ONCE),
         })
     }
@@ -92,7 +92,10 @@ impl Search {
         limit: usize,
         sender: Sender,
     ) -> Result<SearchReply, Error> {
-        let (place, search, wanted) = (Place::take(self, sender)?, self.clone(), wanted.clone());
+        let place = self.places.take(&sender);
+        let place = place
+            .map_err(|full| Error::files("overloaded", format!("too many searches are under way: {full}")))?;
+        let (search, wanted) = (self.clone(), wanted.clone());
         // A task of its own: it has its place until its threads have ended, also if whoever has asked leaves.
         let found = tokio::spawn(async move {
             let _place = place;
@@ -252,10 +255,6 @@ impl Search {
         let gone = gone.await.map_err(unread)?;
         on_thread(move || index.gone(&gone, &marks)).await
     }
-
-    fn places(&self) -> MutexGuard<'_, Vec<Sender>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The task that fills the index. Dropped, it has ended.
@@ -270,33 +269,6 @@ impl Drop for Task<'_> {
         self.search.progress.send_modify(|progress| {
             (progress.is_filling, progress.failure) = (false, failure);
         });
-    }
-}
-
-/// The place of a search. Dropped, it is free.
-struct Place {
-    search: Arc<Search>,
-    sender: Sender,
-}
-
-impl Place {
-    fn take(search: &Arc<Search>, sender: Sender) -> Result<Self, Error> {
-        let mut places = search.places();
-        if let Some(full) = PLACES.full(&sender, places.iter()) {
-            return Err(Error::files("overloaded", format!("too many searches are under way: {full}")));
-        }
-        places.push(sender.clone());
-        drop(places);
-        Ok(Self { search: search.clone(), sender })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut places = self.search.places();
-        if let Some(at) = places.iter().position(|sender| *sender == self.sender) {
-            places.swap_remove(at);
-        }
     }
 }
 

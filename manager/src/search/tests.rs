@@ -14,10 +14,7 @@ use super::index::{Index, NAME};
 use super::query::Query;
 use super::schema::Fault;
 use super::text::PIECE;
-use super::{Place, Search};
-use crate::feed::Feed;
 use crate::journal::{Mark, Stretch, Told};
-use crate::shares::Sender;
 
 const PROMPT: PromptId = PromptId(1);
 
@@ -251,6 +248,9 @@ fn kinds_times_and_sessions_choose() {
         model: None,
         parent: None,
         started_by: None,
+        forked_from: None,
+        conversation: None,
+        told: Vec::new(),
     };
     story.add("a", created);
     story.say("a", "word");
@@ -349,23 +349,6 @@ fn an_index_that_is_a_link_is_neither_followed_nor_removed() {
         _ = std::fs::remove_file(dir.path().join(NAME));
     }
     assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
-}
-
-#[test]
-fn places_are_shared_and_given_back() {
-    let dir = directory();
-    let feed = Feed::over(dir.path().join("journal.db"), 0);
-    let search = Search::new(feed.feed(), dir.path().to_owned(), "uuid".into());
-    let session = || Sender::Session("a".parse().unwrap());
-    let place = Place::take(&search, session()).unwrap();
-    let Err(error) = Place::take(&search, session()) else { panic!("a session took two places") };
-    assert!(error.code() == "overloaded" && error.to_string().contains("`a`"), "{error}");
-    drop(place);
-    let taken: Vec<Place> = (0..12).map(|_| Place::take(&search, Sender::Owner).unwrap()).collect();
-    assert!(Place::take(&search, Sender::Owner).is_err());
-    let place = Place::take(&search, session()).unwrap();
-    drop((taken, place));
-    assert!(search.places().is_empty());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Texts as they are indexed: without control sequences, and in pieces of bounded size.
 
+use protocol::command;
 use serde_json::Value;
 
 /// The most bytes of one text.
@@ -63,12 +64,7 @@ pub fn bounded(text: &str, most: usize) -> &str {
 
 /// The command line in what a tool was given.
 pub fn command(input: &Value) -> Option<String> {
-    let line = match &input["command"] {
-        Value::String(line) => line.clone(),
-        Value::Array(words) => words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
-        _ => return None,
-    };
-    Some(bounded(&line, TOOL).to_owned()).filter(|line| !line.is_empty())
+    Some(bounded(&command::line(input)?, TOOL).to_owned())
 }
 
 /// The text of what a tool has put out: texts, and files with what they hold now.
@@ -142,7 +138,7 @@ mod tests {
             assert_eq!(output(&shape), None);
         }
         assert_eq!(output(&json!([])), Some(String::new()));
-        assert_eq!(command(&json!({ "command": ["ls", 3, "-l"] })).as_deref(), Some("ls -l"));
+        assert_eq!(command(&json!({ "command": ["ls", 3, "-l"] })).as_deref(), Some("ls 3 -l"));
         assert_eq!(command(&json!([])), None);
     }
 }

@@ -43,6 +43,7 @@ impl SessionManager {
             last_event_id,
             spare_workers,
             listen: self.listening().await,
+            web: self.shared.listening.web(),
             home: std::env::home_dir().map(|home| home.display().to_string()),
         })
     }

@@ -30,7 +30,11 @@ impl Asker {
         match (key, ask) {
             (
                 Some(key),
-                ask @ (Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. } | Ask::Edit(..)),
+                ask @ (Ask::Create { .. }
+                | Ask::Ensure { .. }
+                | Ask::Fork(_)
+                | Ask::Subagent { .. }
+                | Ask::Edit(..)),
             ) => Ask::ByKey { key, scope: self.scope.clone(), ask: Box::new(ask) },
             (_, ask) => ask,
         }

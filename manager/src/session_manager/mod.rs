@@ -8,6 +8,8 @@ mod clients;
 pub(crate) mod disk;
 pub(crate) mod disk_usage;
 mod files;
+mod forks;
+mod last_lines;
 mod lists;
 mod load;
 mod log_ins;
@@ -40,8 +42,8 @@ use self::wait::{has_pid, is_down, is_up};
 use crate::config::{self, Config};
 use crate::core::{Ask, Command, Fleet, Input, Refusal, Reply, Session, Spec};
 use crate::error::Error;
-use crate::feed::{Feed, Subscription};
-use crate::journal::IdempotencyKey;
+use crate::feed::{Begin, Feed, Subscription};
+use crate::journal::{IdempotencyKey, Types};
 use crate::listening::Listening;
 use crate::refusals::Refusals;
 use crate::search::Search;
@@ -291,6 +293,17 @@ impl SessionManager {
     /// live. Events arrive without gap or repeat; a slow reader slows no other. A gap event marks [pruned](Self::prune) events.
     pub fn subscribe(&self, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
         self.shared.feed.subscribe(after, session)
+    }
+
+    /// The cursor before the first event that is wished for, up to `head`.
+    pub(crate) async fn beginning(
+        &self,
+        begin: &Begin,
+        head: EventId,
+        session: Option<&SessionId>,
+        types: Option<&Types>,
+    ) -> Result<EventId, Error> {
+        self.shared.feed.beginning(begin, head, session, types).await
     }
 
     // --- the manager itself ---

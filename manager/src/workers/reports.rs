@@ -203,6 +203,8 @@ mod tests {
             model: None,
             workdir: "/".into(),
             start_commit: None,
+            forked_from: None,
+            conversation: None,
             env: Default::default(),
             env_pass: Default::default(),
             env_named: Default::default(),

@@ -132,7 +132,10 @@ fn opening(session: &Session) -> Vec<Command> {
     let spec = &session.spec;
     match &spec.agent {
         Agent::Acp { .. } => {
-            let (agent_session, conversation) = (session.agent_session.clone(), session.turns.count > 0);
+            let agent_session = session.agent_session.clone();
+            // What the agent told of a conversation that was taken up is on record since it was first ready.
+            let taken_up = spec.conversation.is_some() && session.restore.is_some();
+            let conversation = session.turns.count > 0 || spec.forked_from.is_some() || taken_up;
             let set = session.settings.set.iter();
             let settings = set.map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
             let settings = Command::Settings(settings.collect());

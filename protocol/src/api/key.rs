@@ -65,6 +65,9 @@ pub struct KeyInfo {
     pub expires_at: Option<Timestamp>,
     /// The key has expired.
     pub expired: bool,
+    /// A link of `kennel web` has made the key for a browser. Logging out of the page revokes it.
+    #[serde(default)]
+    pub browser: bool,
     /// Time at which it was made.
     pub created_at: Timestamp,
     /// Time of its last use; null if it was not used. Kept to the minute where the daemon was killed.

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::opts::SessionOpts;
 use super::session::SessionInfo;
+use super::web::WebInfo;
 use crate::common::Timestamp;
 use crate::{EventId, SessionId};
 
@@ -90,6 +91,9 @@ pub struct ManagerInfo {
     /// The TLS port; absent unless the configuration has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<ListenInfo>,
+    /// The page's port on loopback; absent unless `kennel web` has opened it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<WebInfo>,
     /// The home directory of the manager's user, where the paths of a client on another machine begin; absent if there is none, and
     /// from older managers.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,9 @@ mod agent;
 mod client;
 mod disk;
 mod files;
+mod fork;
 mod key;
+mod last_line;
 mod load;
 mod log;
 mod log_in;
@@ -17,16 +19,19 @@ mod prune;
 mod search;
 mod session;
 mod subagent;
+mod web;
 
-pub use crate::common::{AttachmentInfo, ClientOrigin, Role, Usage};
+pub use crate::common::{AttachmentInfo, ClientOrigin, ForkedFrom, Role, ToldTurn, Usage};
 pub use agent::{AgentInfo, AgentKind, SettingReply, SettingRequest, SettingsInfo};
 pub use client::{CallInfo, CallRequest, ClientInfo};
 pub use disk::{DiskUsage, FileUsage, JournalUsage, SessionUsage, WorktreeUsage};
 pub use files::{FileChange, FileContent, FileDiff, FileInfo, FileList};
+pub use fork::ForkRequest;
 pub use key::{
     IssuedKey, KeyInfo, KeyRequest, KeyRole, KeySessions, PairRequest, PairedKey, PairingInfo,
     PairingRequest, PairingState, StartedPairing,
 };
+pub use last_line::LastLine;
 pub use load::SessionLoad;
 pub use log::{LogEnd, LogEnded, LogGap, LogPiece};
 pub use log_in::{LogInEnd, LogInInfo, LogInInput, LogInPiece, LogInVisit, VisitAnswer};
@@ -44,3 +49,4 @@ pub use session::{
     ChildInfo, Failure, Need, NeedKind, Orphans, Restarts, SessionInfo, Status, SubagentTools,
 };
 pub use subagent::{SubagentHandle, SubagentRequest};
+pub use web::{WebCaller, WebInfo, WebLink, WebLogIn, WebLoggedIn, WebRequest};

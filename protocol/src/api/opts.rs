@@ -91,6 +91,10 @@ pub struct SessionOpts {
     /// HTTP the header `Kennel-Umask` carries it.
     #[serde(skip)]
     pub umask: Option<u32>,
+    /// The agent's own id of a conversation that it has stored, begun outside kennel. The session goes on with it; if the agent does not,
+    /// the session fails. Only for agents that speak ACP. 1 to 256 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
     /// Requests of the agent that the client can answer once it has attached. An agent learns at its start whether it may
     /// ask for files, so the client names them here.
     #[serde(skip_serializing_if = "Vec::is_empty")]

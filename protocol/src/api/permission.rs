@@ -45,6 +45,10 @@ pub struct PermissionInfo {
     pub prompt_id: Option<PromptId>,
     /// Title of the action, in the agent's words.
     pub title: String,
+    /// The command line that the agent wants to run; absent if it tells none. One of more than 16 KiB is cut, with a mark at the
+    /// end: the permission's event has the whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// Options of the answer.
     pub options: Vec<PermissionOption>,
     /// Time of the request.

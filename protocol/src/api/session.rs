@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::client::ClientInfo;
-use crate::common::{Timestamp, Usage};
+use crate::common::{ForkedFrom, Timestamp, Usage};
 use crate::wire::AgentDetails;
 use crate::{
     Exit, Incarnation, KeyId, Level, LimitedBy, Limits, PromptId, Restore, Sandboxed, SessionId, SessionName,
@@ -127,6 +127,12 @@ pub struct SessionInfo {
     pub limited_by: Option<LimitedBy>,
     /// Number of its worker process, from 1.
     pub incarnation: Incarnation,
+    /// Session from which this one was forked; absent if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<ForkedFrom>,
+    /// The agent's own id of the conversation that the session took up; absent if it began a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
     /// Restore level: how much of the conversation the agent had when it last became ready.
     pub restore: Option<Restore>,
     /// Time of creation.
@@ -253,6 +259,9 @@ pub struct Failure {
     pub last_words: Vec<String>,
     /// Processes that survived SIGKILL.
     pub survivors: Vec<u32>,
+    /// Time of the failure; absent for one of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Timestamp>,
 }
 
 /// Action for the sub-agents of a stopped session.

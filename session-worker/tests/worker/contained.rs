@@ -42,7 +42,7 @@ fn worker_of(user: &str) -> Worker {
     // Where this program lies may be nobody's to look into.
     let place = tempfile::tempdir().unwrap();
     let copy = place.path().join("session-worker");
-    fs::copy(binary(), &copy).unwrap();
+    copy_worker(&copy);
     for (path, mode) in [(place.path(), 0o755), (copy.as_path(), 0o755)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }

@@ -128,7 +128,7 @@ fn what_the_launcher_left_open_is_closed() {
 fn a_worker_whose_file_was_deleted_still_starts_agents() {
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("session-worker");
-    fs::copy(binary(), &copy).unwrap();
+    copy_worker(&copy);
     let mut worker = Worker::spawn_by(Program::new(&copy));
     worker.welcome(Agent::Shell, LONG);
     fs::remove_file(&copy).unwrap();

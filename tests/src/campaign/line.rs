@@ -76,11 +76,6 @@ fn side() -> PathBuf {
     std::env::var_os(SIDE).map(PathBuf::from).unwrap_or_default()
 }
 
-fn script(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 /// Runs a program to its end. The reaper must not be at work.
 fn run(program: &str, args: &[&str]) -> bool {
     let mut command = Command::new(program);
@@ -121,13 +116,16 @@ impl Line {
              ip link set lo up && ip addr add {THERE} dev {there} && ip link set {there} up || exit 1\n\
              exec /usr/sbin/sshd -D -f {shown}/sshd_config -E {shown}/log\n"
         );
-        script(&dir.join("begin"), &format!("#!/bin/sh\n{begin}"));
+        real::script(&dir.join("begin"), &format!("#!/bin/sh\n{begin}"));
         let client = format!(
             "Host *\n IdentityFile {shown}/key\n IdentitiesOnly yes\n UserKnownHostsFile {shown}/known\n \
              StrictHostKeyChecking accept-new\n LogLevel ERROR\n"
         );
         fs::write(dir.join("ssh_config"), client).unwrap();
-        script(&dir.join("ssh"), &format!("#!/bin/sh\nexec /usr/bin/ssh -F {shown}/ssh_config \"$@\"\n"));
+        real::script(
+            &dir.join("ssh"),
+            &format!("#!/bin/sh\nexec /usr/bin/ssh -F {shown}/ssh_config \"$@\"\n"),
+        );
         let mut server = place.kept(Path::new("unshare"));
         server.args(["--net", "--pid", "--fork", "--kill-child", "--mount"]).arg(dir.join("begin"));
         let server = server.spawn().map_err(|error| error.to_string())?.id();

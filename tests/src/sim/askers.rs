@@ -11,7 +11,11 @@ impl Sim {
     /// The same, or with a key, or by an attached client.
     pub(super) fn as_somebody(&mut self, ask: Ask) -> Ask {
         match ask {
-            ask @ (Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. } | Ask::Edit(..))
+            ask @ (Ask::Create { .. }
+            | Ask::Ensure { .. }
+            | Ask::Fork(_)
+            | Ask::Subagent { .. }
+            | Ask::Edit(..))
                 if self.rng.chance(400) =>
             {
                 let key = KeyId(self.rng.between(1, 3));

@@ -56,6 +56,7 @@ impl Request {
         match &self.ask {
             Ask::One(id, Input::Command(Command::Prompt(prompt))) => format!("{id}: {}", prompt.text),
             Ask::Create { id, .. } => format!("create {id:?}"),
+            Ask::Fork(fork) => format!("fork {} at {}", fork.origin, fork.turn),
             Ask::Subagent { parent, task, .. } => format!("{task} below {parent:?}"),
             other => format!("{other:?}"),
         }
@@ -104,6 +105,7 @@ impl Sim {
                 let keyed = matches!(
                     ask,
                     Ask::Create { .. }
+                        | Ask::Fork(_)
                         | Ask::Subagent { .. }
                         | Ask::One(_, Input::Command(Command::Prompt(_)))
                 );
@@ -176,6 +178,9 @@ impl Sim {
         spec.turn_timeout_ms = self.rng.pick(&[0, 0, 0, 1_500]).unwrap_or(0);
         spec.stall_timeout_ms = self.rng.pick(&[None, Some(0), Some(500), Some(500)]).flatten();
         spec.permissions = self.some_permissions();
+        if matches!(spec.agent, Agent::Acp { .. }) && self.rng.chance(100) {
+            spec.conversation = Some(format!("conversation-{}", self.rng.below(3)));
+        }
         Arc::new(spec)
     }
 
@@ -346,6 +351,10 @@ impl Sim {
                 let parent = self.rng.chance(900).then_some(id);
                 let spec = self.some_spec();
                 Some(Ask::Subagent { parent, id: None, spec, task: text, wish: None })
+            }
+            96..=98 if count < 8 => {
+                let turn = self.rng.below(session.turns.count + 3);
+                Some(sample::fork(id, turn, self.rng.chance(900)))
             }
             99 if self.rng.chance(100) => Some(Ask::Shutdown),
             _ => command(Command::Prompt(NewPrompt::text(text, WhenBusy::Queue))),

@@ -367,7 +367,7 @@ impl Sim {
         }
     }
 
-    fn fleet_sessions(&self) -> Vec<Session> {
+    pub(crate) fn fleet_sessions(&self) -> Vec<Session> {
         self.manager
             .iter()
             .flat_map(|manager| manager.fleet.sessions())

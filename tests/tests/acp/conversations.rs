@@ -145,8 +145,7 @@ async fn an_agent_whose_program_is_missing_for_a_while_is_waited_for_and_keeps_i
     let (program, aside) = (place.join("agent"), place.join("aside"));
     let script = |path: &std::path::Path, text: &str| {
         let _ = std::fs::remove_file(path);
-        std::fs::write(path, text).unwrap();
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        harness::real::script(path, text);
     };
     script(&kept, &format!("#!/bin/sh\nexec {} \"$@\"\n", beside("acp-agent").display()));
     std::os::unix::fs::symlink(&kept, &program).unwrap();
@@ -167,7 +166,7 @@ async fn an_agent_whose_program_is_missing_for_a_while_is_waited_for_and_keeps_i
         }),
         ("Text file busy", &|| {
             std::fs::remove_file(&program).unwrap();
-            std::fs::copy("/bin/true", &program).unwrap();
+            install(std::path::Path::new("/bin/true"), &program);
             *busy.borrow_mut() = Some(std::fs::OpenOptions::new().append(true).open(&program).unwrap());
         }),
     ];

@@ -311,3 +311,45 @@ fn permissions_that_expire_at_once_are_all_answered_however_many_they_are() {
     }
     assert_eq!(answered, (1..=count).collect::<Vec<_>>());
 }
+
+/// A question about a command.
+fn asks_to_run(request: u64, command: Value) -> Seen {
+    let payload = json!({ "toolCall": { "rawInput": { "command": command } } });
+    Seen::PermissionAsked { prompt: Some(PROMPT), request, ask: ask(), payload }
+}
+
+#[test]
+fn a_permission_has_the_command_that_it_is_about_and_says_where_it_is_cut() {
+    let kept = |command: Value| {
+        let mut session = parks();
+        see(&mut session, asks_to_run(1, command));
+        session.permissions().remove(0).command
+    };
+    assert_eq!(kept(json!("cargo test")), Some("cargo test".into()));
+    assert_eq!(kept(json!(["rm", "a b"])), Some("rm 'a b'".into()));
+    assert_eq!(kept(json!(["git", "push", 7])), Some("git push 7".into()));
+    for none in [json!(null), json!(7), json!(""), json!([]), json!({ "a": "b" })] {
+        assert_eq!(kept(none.clone()), None, "{none}");
+    }
+    let most = "x".repeat(limits::COMMANDS_BYTES / 4);
+    assert_eq!(kept(json!(most)), Some(most.clone()));
+    let cut = kept(json!(format!("{most}x"))).unwrap();
+    assert!(cut.len() <= most.len() && cut.ends_with("x… (16,385 bytes, cut)"), "{}", &cut[cut.len() - 40..]);
+}
+
+#[test]
+fn commands_that_take_all_the_room_are_cut_and_nobody_is_denied_for_their_length() {
+    let mut session = parks();
+    let long = "x".repeat(1 << 20);
+    for request in 0..limits::PERMISSIONS as u64 {
+        let asked = asks_to_run(request, json!(long));
+        give(&mut session, AT, 50 + request, Input::Seen(1, asked));
+    }
+    let waiting = session.permissions();
+    assert_eq!(waiting.len(), limits::PERMISSIONS);
+    let kept: Vec<_> = waiting.into_iter().filter_map(|waits| waits.command).collect();
+    assert!(kept.iter().all(|line| line.ends_with("… (1,048,576 bytes, cut)")));
+    let bytes: usize = kept.iter().map(|line| line.len()).sum();
+    // The last ones are no more than the mark.
+    assert!(bytes <= limits::COMMANDS_BYTES + 4096 && bytes > limits::COMMANDS_BYTES * 9 / 10, "{bytes}");
+}

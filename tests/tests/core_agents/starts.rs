@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use harness::sample::{self, AT, ask, gone, id, identity};
 use manager::core::{
-    Ask, At, Change, Command, Effect, Fleet, Input, LastRestart, Seen, Session, Spec, State, Why, limits,
+    Ask, At, Change, Command, Effect, Fleet, Input, LastRestart, Refusal, Seen, Session, Spec, State, Why,
+    limits,
 };
 use protocol::api::{Role, Status};
 use protocol::event::EventKind;
@@ -232,4 +233,77 @@ fn an_agent_that_starts_hears_of_a_client_that_drives_or_is_on_its_way() {
     let walled = Spec { walls, ..made_by_editor };
     let session = Session { spec: Arc::new(walled), awaited: vec![Offer::ReadFile], ..session };
     assert_eq!(session.offered_at_start(), (None, Vec::new()));
+}
+
+/// A session that is to take up the conversation `old`, at its first start.
+fn takes_up() -> Session {
+    let spec = Spec { conversation: Some("old".into()), ..sample::acp_spec() };
+    let mut session = Session::new(id("s"), Arc::new(spec), AT, 0);
+    starts(&mut session);
+    session
+}
+
+#[test]
+fn a_conversation_from_outside_is_taken_up_and_kept_over_deaths() {
+    let mut session = takes_up();
+    assert_eq!(session.agent_session.as_deref(), Some("old"), "the worker is told it");
+    see(&mut session, Seen::AgentSession("old".into()));
+    see(&mut session, Seen::Ready { restore: Restore::Loaded, agent_pid: Some(7) });
+    assert_eq!(session.status(), Status::Idle);
+    // Later it may lose the conversation, as any agent may.
+    see(&mut session, gone(Exit::Signal(9)));
+    see(&mut session, Seen::Spawned(identity(101)));
+    see(&mut session, Seen::AgentSession("new".into()));
+    see(&mut session, Seen::Ready { restore: Restore::Replayed, agent_pid: Some(8) });
+    assert_eq!((session.status(), session.agent_session.as_deref()), (Status::Idle, Some("new")));
+}
+
+#[test]
+fn an_agent_that_begins_another_conversation_than_the_one_to_take_up_fails_its_session() {
+    let mut session = takes_up();
+    see(&mut session, Seen::Notice("the agent could not load its conversation: no such session".into()));
+    let (_, effects) = see(&mut session, Seen::AgentSession("new".into()));
+    assert_eq!(effects, [Effect::Terminate { incarnation: 1 }]);
+    // What it says on its way out changes nothing.
+    see(&mut session, Seen::Ready { restore: Restore::Fresh, agent_pid: Some(7) });
+    let (events, _) = see(&mut session, gone(Exit::Code(0)));
+    let Some(EventKind::SessionFailed { reason, .. }) = events.last() else { panic!("{events:?}") };
+    assert_eq!(
+        reason,
+        "the agent does not take up the conversation `old`: the agent could not load its conversation: no such session"
+    );
+    assert_eq!(session.agent_session.as_deref(), Some("old"), "the next start tries again");
+}
+
+#[test]
+fn an_agent_that_dies_over_the_conversation_to_take_up_begins_no_other() {
+    let mut session = takes_up();
+    for _ in 0..10 {
+        see(&mut session, gone(Exit::Code(9)));
+        if session.status() == Status::Failed {
+            break;
+        }
+        starts(&mut session);
+    }
+    assert_eq!((session.status(), session.agent_session.as_deref()), (Status::Failed, Some("old")));
+}
+
+#[test]
+fn a_conversation_that_a_session_has_is_not_taken_up_by_another() {
+    let mut first = takes_up();
+    first.spec = Arc::new(Spec { conversation: None, ..sample::acp_spec() });
+    first.agent_session = Some("old".into());
+    let fleet = Fleet::load(vec![first], [], 1, 1);
+    let spec =
+        |conversation: &str| Arc::new(Spec { conversation: Some(conversation.into()), ..sample::acp_spec() });
+    let create = |spec| fleet.step(AT, &Ask::Create { id: None, spec });
+    let taken = Refusal::ConversationTaken { conversation: "old".into(), of: Some(id("s")) };
+    assert_eq!(create(spec("old")).unwrap_err(), taken);
+    create(spec("other")).unwrap();
+    // Two profiles may run one agent.
+    let elsewhere = Spec { agent_name: "other".into(), ..Spec::clone(&spec("old")) };
+    assert_eq!(create(Arc::new(elsewhere)).unwrap_err(), taken);
+    let task = "go".into();
+    let below = Ask::Subagent { parent: Some(id("s")), id: None, spec: spec("other"), task, wish: None };
+    assert!(matches!(fleet.step(AT, &below).unwrap_err(), Refusal::Weaker { .. }), "not even by the owner");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use harness::sample::{self, AT, ask, gone, identity, new_prompt, ready, turn};
 use manager::core::{Command, Effect, Goal, Input, NewPrompt, Phase, Reply, Seen, Session, Spec, State};
 use protocol::api::{Failure, OnCrash, PermissionAnswer, Usage, WhenBusy};
-use protocol::event::{EventKind, Outcome, Resolution};
+use protocol::event::{EventKind, Outcome, Resolution, Timestamp};
 use protocol::wire::{Agent, AgentDetails, PromptVia, Spent, TurnEnd, Update};
 use protocol::{Exit, PermissionId, PromptId, Restore};
 use serde_json::{Value, json};
@@ -133,8 +133,13 @@ fn an_agent_that_wants_a_log_in_fails_its_session_at_once() {
     assert_eq!((events, effects), (Vec::new(), vec![Effect::Terminate { incarnation: 1 }]));
     let exit = Exit::Code(0);
     let (events, _) = see(&mut session, gone(exit));
-    let failure =
-        Failure { reason: why.into(), exit: Some(exit), last_words: Vec::new(), survivors: Vec::new() };
+    let failure = Failure {
+        reason: why.into(),
+        exit: Some(exit),
+        last_words: Vec::new(),
+        survivors: Vec::new(),
+        failed_at: Some(Timestamp(AT.wall)),
+    };
     let failed = EventKind::SessionFailed {
         reason: why.into(),
         exit: Some(exit),

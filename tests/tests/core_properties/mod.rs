@@ -6,7 +6,7 @@ mod moves;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use harness::{names, scopes};
+use harness::{names, sample, scopes};
 use manager::core::{
     Ask, At, Command, Edit, Effect, Fleet, Goal, Input, Phase, Prompt, Reply, Scope, Seen, Session, State,
     Was, Why, limits,
@@ -424,8 +424,8 @@ fn prompts(session: &mut Session) -> Vec<&mut Prompt> {
 /// The same, or with a key.
 fn ask(fleet: &Fleet, at: &mut At, step: Move) -> Ask {
     let ask = plain(fleet, at, step);
-    let starts =
-        matches!(ask, Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. } | Ask::Edit(..));
+    use Ask::*;
+    let starts = matches!(ask, Create { .. } | Ensure { .. } | Fork(_) | Subagent { .. } | Edit(..));
     if !starts || step.wait & 2 == 0 {
         return ask;
     }
@@ -452,10 +452,11 @@ fn plain(fleet: &Fleet, at: &mut At, step: Move) -> Ask {
         0..10 if sessions.len() < 6 => Ask::Create { id: None, spec },
         0..10 => Ask::Create { id: Some(named(step.which)), spec },
         10..20 => Ask::Ensure { id: named(step.which), spec, given: Box::new(SessionOpts::default()) },
-        20..40 if sessions.len() < 8 => {
+        20..36 if sessions.len() < 8 => {
             let parent = (step.which < 230).then_some(id);
             Ask::Subagent { parent, id: None, spec, task: "task".into(), wish: None }
         }
+        36..40 if sessions.len() < 8 => sample::fork(id, u64::from(step.wait & 3), true),
         40..50 => Ask::Stop(id, if step.wait & 1 == 0 { Orphans::Stop } else { Orphans::Keep }),
         50..62 => Ask::Remove(id),
         62..65 => {

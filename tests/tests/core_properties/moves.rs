@@ -7,7 +7,7 @@ use manager::core::{At, Command, Input, NewPrompt, Phase, Seen, Session, Spec, S
 use proptest::prelude::*;
 use protocol::api::{OnCrash, PermissionAnswer, PermissionPolicy, RestartType, WhenBusy};
 use protocol::event::{EventKind, Resolution};
-use protocol::wire::{Spent, TurnEnd, Update};
+use protocol::wire::{Agent, PromptVia, Spent, TurnEnd, Update};
 use protocol::{EventId, Exit, Identity, PermissionId, PromptId, Restore, SessionId, Stream};
 use serde_json::json;
 
@@ -38,6 +38,11 @@ pub fn some_spec(choice: u8) -> Spec {
     use PermissionPolicy::*;
     spec.permissions.policy = [Park, Park, Park, Park, Park, Allow, Deny, Fail][usize::from(choice % 8)];
     spec.turn_timeout_ms = if choice & 16 == 0 { 0 } else { 1_500 };
+    if choice & 32 == 0 {
+        // Unlike a shell it is told turns, so it can be forked.
+        let argv = vec!["/bin/agent".into()];
+        spec.agent = Agent::Command { argv, prompt_via: PromptVia::Stdin, transcript: true };
+    }
     if choice & 4 == 0 {
         spec.labels.insert("team".into(), "web".into());
     }

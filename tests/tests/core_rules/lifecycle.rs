@@ -8,7 +8,7 @@ use manager::core::{
     State, Turns, Why, limits,
 };
 use protocol::api::{Failure, RestartType};
-use protocol::event::{Disposition, EventKind, Outcome, Resolution};
+use protocol::event::{Disposition, EventKind, Outcome, Resolution, Timestamp};
 use protocol::wire::TurnEnd;
 use protocol::{Exit, PromptId, Restore, Stream};
 
@@ -191,7 +191,13 @@ fn a_failure_keeps_how_it_came_about() {
     let mut session = Session { spec: Arc::new(spec), ..session("s", ready()) };
     let (exit, last_words) = (Exit::Code(3), vec!["help".to_owned()]);
     let reason = "worker exit status 3; its restart type is temporary".to_owned();
-    let failure = Failure { reason, exit: Some(exit), last_words: last_words.clone(), survivors: Vec::new() };
+    let failure = Failure {
+        reason,
+        exit: Some(exit),
+        last_words: last_words.clone(),
+        survivors: Vec::new(),
+        failed_at: Some(Timestamp(AT.wall)),
+    };
     let events = see(&mut session, AT, Seen::Gone { exit, last_words, survivors: Vec::new() });
     assert_eq!(events, [session_failed(&failure)]);
     assert_eq!(session.state, State::Failed(failure));
@@ -219,6 +225,7 @@ fn what_survives_sigkill_is_named_until_it_is_gone() {
         exit: Some(exit),
         last_words: last_words.clone(),
         survivors: vec![500, 501],
+        failed_at: Some(Timestamp(AT.wall)),
     };
     assert_eq!(see(&mut session, AT, survives(vec![500, 501])), [session_failed(&failure)]);
     for command in [Command::Up, Command::Stop, Command::Restart] {

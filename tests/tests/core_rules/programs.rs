@@ -146,6 +146,7 @@ fn a_session_that_failed_works_on_no_prompt_that_waited_for_its_program() {
         exit: None,
         last_words: Vec::new(),
         survivors: Vec::new(),
+        failed_at: None,
     });
     assert_eq!(session.info(AT.mono).running_prompt, None);
     assert!(session.step(AT, 500, &Input::Command(Command::Abort)).is_err());

@@ -205,8 +205,10 @@ fn of_updates() -> Inputs {
     let tool = Update::ToolCall { id: "call-1".into(), title: "Write notes.txt".into(), ended: false };
     let tool_goes_on = |ended| Update::ToolCallUpdate { id: "call-1".into(), ended };
     let usage = Update::Usage(Spent { input_tokens: Some(5), ..Spent::default() });
-    let asked =
-        |prompt| Seen::PermissionAsked { prompt: Some(prompt), request: 3, ask: ask(), payload: json!({}) };
+    let asked = |prompt| {
+        let payload = json!({ "toolCall": { "rawInput": { "command": "tee notes.txt" } } });
+        Seen::PermissionAsked { prompt: Some(prompt), request: 3, ask: ask(), payload }
+    };
     vec![
         seen("message", updated(Some(RUNNING), Update::Message { text: "hi".into() })),
         seen("message, no prompt", updated(None, Update::Message { text: "hi".into() })),

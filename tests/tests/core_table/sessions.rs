@@ -8,7 +8,7 @@ use manager::core::{
     State, Turn, Was, Why, limits,
 };
 use protocol::api::{Failure, PermissionPolicy, Role};
-use protocol::event::StallStep;
+use protocol::event::{StallStep, Timestamp};
 use protocol::wire::{CallAnswer, Offer};
 use protocol::{CallId, Exit, Identity, PromptId, SessionId};
 
@@ -65,7 +65,8 @@ pub fn asking(mut session: Session, expires: Option<u64>) -> Session {
     if let Some(turn) = &mut session.turns.running {
         turn.answers.push(Answer { id: SETTLED, request: 1, option: Some("allow_once".into()) });
         let (title, options) = ("Write notes.txt".into(), options(&["allow_once", "reject_once"]));
-        turn.open.push(Permission { id: OPEN, request: 2, title, options, asked_at: WALL, expires });
+        let command = Some("tee notes.txt".into());
+        turn.open.push(Permission { id: OPEN, request: 2, title, command, options, asked_at: WALL, expires });
     }
     session
 }
@@ -126,8 +127,13 @@ pub fn adopting(after: Why) -> Session {
 }
 
 pub fn failed(survivors: Vec<u32>) -> Session {
-    let failure =
-        Failure { reason: "it died".into(), exit: Some(Exit::Code(1)), last_words: Vec::new(), survivors };
+    let failure = Failure {
+        reason: "it died".into(),
+        exit: Some(Exit::Code(1)),
+        last_words: Vec::new(),
+        survivors,
+        failed_at: Some(Timestamp(WALL)),
+    };
     base(State::Failed(failure), true)
 }
 
@@ -171,7 +177,8 @@ pub fn calling(session: Session, expires: Option<u64>) -> Session {
     session.clients[0].offers = vec![Offer::ReadFile, Offer::Elicitation];
     (session.had_offers, session.last_call) = (true, Some(ASKED));
     if let Some(turn) = &mut session.turns.running {
-        let call = |id, request, needs, expires| Call { id, request, client: Some(DRIVER), needs, expires };
+        let (client, asked_at) = (Some(DRIVER), Some(WALL));
+        let call = |id, request, needs, expires| Call { id, request, client, needs, asked_at, expires };
         turn.calls.open.push(call(OPEN_CALL, 1, Offer::ReadFile, expires));
         turn.calls.open.push(call(ASKED, 2, Offer::Elicitation, None));
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -131,10 +131,7 @@ fn every_example_of_the_pages_and_of_each_help_is_a_flow_here_and_no_flow_is_of_
     );
 }
 
-fn program(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
+use harness::real::script as program;
 
 /// Every flow in a world of its own, two at a time. All that fail are named.
 fn each(run: impl Fn(&World, &str, End, &str) + Sync) {

@@ -36,11 +36,15 @@ pub enum Before {
     Asking,
     /// `session-1` has an agent with settings.
     Settings,
+    /// `session-1` has an agent with three turns.
+    Talked,
     /// A key, key-1.
     Key,
 }
 
-pub use Before::{Asking, Interrupted, Key, Nothing, Repository, Running, Sessions, Settings, Stopped};
+pub use Before::{
+    Asking, Interrupted, Key, Nothing, Repository, Running, Sessions, Settings, Stopped, Talked,
+};
 
 /// An example as it is typed, what it needs, how it ends, and what is shown.
 pub const FLOWS: &[(&str, Before, End, &str)] = &[
@@ -131,6 +135,14 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel permissions allow permission-17", Asking, Code(0), ""),
     ("kennel permissions allow permission-17 --option always", Asking, Code(0), ""),
     ("kennel permissions deny permission-17", Asking, Code(0), ""),
+    ("kennel answer session-1 1", Asking, Code(0), "permission-"),
+    ("kennel answer permission-17 allow_once", Asking, Code(0), "permission-"),
+    ("kennel answer session-1 --deny", Asking, Code(0), "permission-"),
+    ("kennel fork session-1", Talked, Code(0), "session-2"),
+    ("kennel fork session-1 --at 3 --name other-way", Talked, Code(0), "session-2"),
+    ("kennel fork session-1 --worktree", Talked, Code(0), "session-2"),
+    ("kennel adopt --agent codex 019a2b3c-4d5e", Nothing, Code(0), "session-1"),
+    ("kennel adopt --agent claude 6f1c9e52-7a44 ~/src/web --name web", Nothing, Code(0), "session-1"),
     ("kennel set session-1", Settings, Code(0), "mode"),
     ("kennel set session-1 mode=plan model=gpt-5", Settings, Code(0), ""),
     ("kennel agents ls", Nothing, Code(0), "claude"),
@@ -173,6 +185,8 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel export session-1 > session-1.md", Sessions, Code(0), ""),
     ("kennel export session-1 --format html -o session-1.html", Sessions, Code(0), ""),
     ("kennel export session-1 --format jsonl | gzip > session-1.jsonl.gz", Sessions, Code(0), ""),
+    ("kennel events --type session.failed,turn.interrupted --since 2d", Sessions, Code(0), ""),
+    ("kennel events session-1 -n 20 -f", Sessions, Interrupt("session.created"), ""),
     ("kennel events -f", Sessions, Interrupt(""), ""),
     ("kennel events -f --after 0 --json", Sessions, Interrupt("session.created"), ""),
     ("kennel logs session-1 -n 20", Sessions, Code(0), ""),
@@ -206,6 +220,13 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel key rotate key-1", Key, Code(0), "kk_"),
     // Without a port no device can come.
     ("kennel key create team-web --label team=web", Nothing, Code(0), "kk_"),
+    // Without a display it prints the link.
+    ("kennel web", Nothing, Code(0), "http://127."),
+    ("kennel web --print", Nothing, Code(0), "/#"),
+    ("kennel web --role viewer --expires 7d", Nothing, Code(0), "/#"),
+    ("kennel web --phone", Nothing, Code(1), "[listen]"),
+    ("kennel -H box web", Nothing, Code(0), "ssh -N -L"),
+    ("kennel web --stop", Nothing, Code(0), "browsers"),
     ("kennel pair", Nothing, Code(1), "[listen]"),
     ("kennel pair --name tablet --label team=web", Nothing, Code(1), "[listen]"),
     ("kennel pair --name phone --role viewer --expires 90d", Nothing, Code(1), "[listen]"),

@@ -44,7 +44,8 @@ model() {
 while read -r line; do
     id=${line#*\"id\":}; id=${id%%[,\}]*}
     case $line in
-    *'"initialize"'*) said "\"id\":$id,\"result\":{\"protocolVersion\":1,\"agentInfo\":{\"name\":\"fake\",\"version\":\"1\"}}";;
+    *'"initialize"'*) said "\"id\":$id,\"result\":{\"protocolVersion\":1,\"agentCapabilities\":{\"loadSession\":true},\"agentInfo\":{\"name\":\"fake\",\"version\":\"1\"}}";;
+    *'"session/load"'*) said "\"id\":$id,\"result\":{$(model gpt-4)}";;
     *'"session/new"'*)
         modes='{"currentModeId":"code","availableModes":[{"id":"code","name":"Code"},{"id":"plan","name":"Plan"}]}'
         said "\"id\":$id,\"result\":{\"sessionId\":\"s\",\"modes\":$modes,$(model gpt-4)}";;
@@ -73,7 +74,7 @@ impl World {
     pub fn new(before: Before) -> Self {
         let mut daemon = Daemon::new();
         let home = daemon.dir.path().to_owned();
-        for directory in ["bin", "kennel", "src/app", ".config/systemd/user"] {
+        for directory in ["bin", "kennel", "src/app", "src/web", ".config/systemd/user"] {
             std::fs::create_dir_all(home.join(directory)).unwrap();
         }
         std::os::unix::fs::symlink(kennel(), home.join("bin/kennel")).unwrap();
@@ -121,7 +122,7 @@ impl World {
         for file in ["README.md", "logo.png"] {
             std::fs::write(home.join(file), file).unwrap();
         }
-        if before == Repository {
+        if matches!(before, Repository | Talked) {
             std::fs::write(home.join(".gitignore"), "*\n").unwrap();
             for words in ["init -q", "add -f README.md", "-c user.name=a -c user.email=b commit -qm one"] {
                 let mut git = Command::new("git");
@@ -142,9 +143,11 @@ impl World {
                 daemon.ok(&["key", "create", "laptop"]);
                 return;
             }
-            Asking | Settings => {
+            Asking | Settings | Talked => {
                 daemon.ok(&["start", "--agent", "claude"]);
-                self.names.push(("session-2", "session-1".into()));
+                if before != Talked {
+                    self.names.push(("session-2", "session-1".into()));
+                }
             }
             Sessions | Repository | Stopped | Running | Interrupted => {
                 daemon.ok(&["start", "--name", "web"]);
@@ -174,6 +177,11 @@ impl World {
                 daemon.ok(&["wait", "session-1", "--until", "requires_action", "--timeout", "30s"]);
                 let open: Vec<serde_json::Value> = daemon.json(&["permissions", "ls"]);
                 self.names.push(("permission-17", open[0]["permission_id"].as_str().unwrap().to_owned()));
+            }
+            Talked => {
+                for word in ["one", "two", "three"] {
+                    daemon.ok(&["send", "session-1", &format!("say {word}")]);
+                }
             }
             Nothing | Sessions | Repository | Settings | Key => {}
         }
@@ -223,6 +231,10 @@ impl World {
         }
         command
             .env_remove("NO_COLOR")
+            // No browser of this machine is opened.
+            .env_remove("BROWSER")
+            .env_remove("DISPLAY")
+            .env_remove("WAYLAND_DISPLAY")
             .env("XDG_STATE_HOME", home.join("xdg"))
             .env("XDG_RUNTIME_DIR", home.join("run"))
             .env("HOME", home)

@@ -4,7 +4,7 @@ mod connections;
 mod readers;
 mod requests;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
@@ -27,21 +27,6 @@ fn connect(daemon: &Daemon) -> UnixStream {
     stream.set_read_timeout(Some(BOUND)).unwrap();
     stream.set_write_timeout(Some(BOUND)).unwrap();
     stream
-}
-
-/// Returns everything until the daemon closes the connection. A reset after the last byte does not matter.
-fn rest(mut stream: &UnixStream) -> String {
-    let mut all = Vec::new();
-    let mut piece = [0; 65536];
-    loop {
-        match stream.read(&mut piece) {
-            Ok(0) => break,
-            Ok(read) => all.extend_from_slice(&piece[..read]),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
-            Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&all)),
-        }
-    }
-    String::from_utf8_lossy(&all).into_owned()
 }
 
 /// Returns the answer to these bytes.

@@ -5,7 +5,6 @@ mod terminal;
 mod typing;
 
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -57,8 +56,7 @@ fn file(daemon: &Daemon) -> PathBuf {
 
 fn script(daemon: &Daemon, name: &str, text: &str) -> String {
     let path = daemon.dir.path().join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    harness::real::script(&path, &format!("#!/bin/sh\n{text}"));
     path.display().to_string()
 }
 

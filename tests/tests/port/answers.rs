@@ -66,7 +66,7 @@ fn a_sessions_token_has_its_rights_and_nothing_has_any_without() {
 }
 
 /// Runs curl, which speaks HTTP/2.
-fn curl(args: &[&str]) -> String {
+pub fn curl(args: &[&str]) -> String {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--insecure", "--http2", "--max-time", "30"]).args(args);
     let output = finish(

@@ -13,7 +13,7 @@ use manager::protocol::event::EventKind;
 use super::daemon;
 
 /// Runs a command with this text on its standard input, which ends then.
-fn typed(daemon: &Daemon, args: &[&str], text: &str) -> CommandOutput {
+pub fn typed(daemon: &Daemon, args: &[&str], text: &str) -> CommandOutput {
     let mut child = daemon.command(args).stdin(Stdio::piped()).spawn().unwrap();
     // It may refuse before it reads.
     let _ = child.stdin.take().unwrap().write_all(text.as_bytes());

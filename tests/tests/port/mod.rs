@@ -4,16 +4,17 @@ mod answers;
 mod certificates;
 mod crowds;
 mod devices;
+mod pages;
 mod refused;
 mod slow;
 mod sockets;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use harness::daemon::Daemon;
-use harness::real::BOUND;
+use harness::real::{BOUND, rest};
 use manager::protocol::api::{ListenInfo, ManagerInfo, TokenReply};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
@@ -150,23 +151,6 @@ fn fingerprint(address: SocketAddr) -> String {
     let hash = digest.tls13().unwrap().common.hash_provider.hash(certificate);
     let digits: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("SHA256:{digits}")
-}
-
-/// Returns everything until the daemon closes the connection. An end without a word after the last byte does not matter.
-fn rest(tls: &mut impl Read) -> String {
-    let mut all = Vec::new();
-    let mut piece = [0; 65536];
-    loop {
-        match tls.read(&mut piece) {
-            Ok(0) => break,
-            Ok(read) => all.extend_from_slice(&piece[..read]),
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => {
-                break;
-            }
-            Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&all)),
-        }
-    }
-    String::from_utf8_lossy(&all).into_owned()
 }
 
 /// Reads until these words have arrived.

@@ -152,6 +152,8 @@ fn a_sub_agent_asks_where_its_parent_must_ask() {
         json!({ "agent": "runs" }),
         json!({ "env": { "NODE_OPTIONS": "--require=evil" } }),
         json!({ "mcp_servers": server }),
+        // The conversation may be anybody's.
+        json!({ "conversation": "another" }),
     ] {
         assert_eq!(ask(&daemon, &token, subagent(opts.clone())), Err("weaker_than_parent".into()), "{opts}");
     }

@@ -1,7 +1,6 @@
 //! Programs that an agent plants in a repository for `kennel mcp` to run when it makes a worktree there: none
 //! of them runs.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -49,8 +48,7 @@ fn planted(repository: &Path, ran: &Path, process: bool) {
     git(repository, &["commit", "-qm", "one"]);
     let script = |name: &str, then: &str| {
         let path = repository.join(".git").join(format!("evil-{name}"));
-        std::fs::write(&path, format!("#!/bin/sh\n: > {}/{name}\n{then}\n", ran.display())).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        harness::real::script(&path, &format!("#!/bin/sh\n: > {}/{name}\n{then}\n", ran.display()));
         path.display().to_string()
     };
     let elsewhere = repository.join(".git/elsewhere");

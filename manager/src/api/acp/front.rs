@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::LocalBoxFuture;
 use hyper::body::Bytes;
@@ -20,10 +20,10 @@ use crate::api::connections::{Inlet, overloaded};
 use crate::api::peer::Peer;
 use crate::api::problem::Answer;
 use crate::client::{Client, ClientError, Events, Opener, Request, encoded};
-use crate::shares::{Sender, Shares};
+use crate::shares::{Place, Places, Sender};
 
 /// The connections at a time.
-const CONNECTIONS: Shares = Shares::of(32);
+const CONNECTIONS: usize = 32;
 /// Attempts at a request whose connection was closed to make room for another.
 const ATTEMPTS: usize = 3;
 
@@ -31,43 +31,27 @@ const ATTEMPTS: usize = 3;
 type Job = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
 
 /// The fronts of this process.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Fronts {
     jobs: Arc<Mutex<Option<mpsc::UnboundedSender<Job>>>>,
-    places: Arc<Mutex<Vec<Sender>>>,
+    places: Arc<Places>,
     budget: Arc<Budget>,
     /// Bytes that wait for all editors.
     unwritten: Arc<AtomicUsize>,
 }
 
-/// A connection's place, until it is dropped.
-pub struct Place {
-    places: Arc<Mutex<Vec<Sender>>>,
-    sender: Sender,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut places = held(&self.places);
-        if let Some(index) = places.iter().position(|sender| *sender == self.sender) {
-            places.swap_remove(index);
-        }
+impl Default for Fronts {
+    fn default() -> Self {
+        let places = Places::of(CONNECTIONS);
+        Self { jobs: Arc::default(), places, budget: Arc::default(), unwritten: Arc::default() }
     }
-}
-
-fn held(places: &Mutex<Vec<Sender>>) -> MutexGuard<'_, Vec<Sender>> {
-    places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Fronts {
     /// A place for one more connection of this sender.
-    pub fn place(&self, sender: Sender) -> Answer<Place> {
-        let mut places = held(&self.places);
-        if let Some(full) = CONNECTIONS.full(&sender, places.iter()) {
-            return Err(overloaded(&format!("connections of editors: {full}; nothing was done")));
-        }
-        places.push(sender.clone());
-        Ok(Place { places: self.places.clone(), sender })
+    pub fn place(&self, sender: &Sender) -> Answer<Place> {
+        let place = self.places.take(sender);
+        place.map_err(|full| overloaded(&format!("connections of editors: {full}; nothing was done")))
     }
 
     /// The memory for large messages of one connection of this sender.

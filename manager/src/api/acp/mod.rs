@@ -75,7 +75,7 @@ pub async fn acp(
 ) -> Answer<Response> {
     let handshake = Handshake::of(&mut request)?;
     let sender = caller.sender();
-    let place = app.fronts.place(sender.clone())?;
+    let place = app.fronts.place(&sender)?;
     let part = app.fronts.part(&sender);
     let origin = request.extensions().get::<Origin>().cloned();
     // Checked before: it is `Bearer` and a token.

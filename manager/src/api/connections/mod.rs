@@ -157,7 +157,7 @@ pub async fn serve(
         };
         let (peer, who) = match peer {
             Some(peer) => {
-                let who = if peer.is_remote() { Who::Remote } else { Who::Owner };
+                let who = if peer.gate().is_some() { Who::Remote } else { Who::Owner };
                 (peer, who)
             }
             None => {

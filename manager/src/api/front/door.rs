@@ -14,11 +14,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::failures::Network;
 use crate::config::Connections;
 
+/// The most connections at once to the page's port on loopback.
+const LOOPBACK: usize = 256;
+
 /// Limits of the port.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The most connections at once.
     pub most: usize,
+    /// All clients come from the same network: none of it is more than another.
+    is_loopback: bool,
     pub head: Duration,
     pub idle: Duration,
     pub stall: Duration,
@@ -30,20 +35,31 @@ impl Limits {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 8;
         Self {
             most: most.min(usize::try_from(descriptors).unwrap_or(usize::MAX)).max(8),
+            is_loopback: false,
             head: Duration::from_millis(set.head_ms),
             idle: Duration::from_millis(set.idle_ms),
             stall: Duration::from_millis(set.stall_ms),
         }
     }
 
-    /// The most connections of one network, and of all that have shown no good key.
+    /// Those of the page's port on loopback.
+    pub fn loopback(set: Connections) -> Self {
+        Self { is_loopback: true, ..Self::new(LOOPBACK, set) }
+    }
+
+    /// The most connections that have shown no good key.
     fn quarter(&self) -> usize {
         (self.most / 4).max(2)
     }
 
+    /// The most connections of one network.
+    fn of_network(&self) -> usize {
+        if self.is_loopback { self.most } else { self.quarter() }
+    }
+
     /// The most connections of one network that have shown no good key.
     fn few(&self) -> usize {
-        (self.most / 32).max(2)
+        if self.is_loopback { self.quarter() } else { (self.most / 32).max(2) }
     }
 }
 
@@ -272,6 +288,11 @@ impl Door {
         self.taken().places.remove(&place.number);
     }
 
+    /// Closes all connections.
+    pub fn close_all(&self) {
+        while self.taken().close(None, |_| true) {}
+    }
+
     /// Closes the least needed connection that answers nothing, to free its descriptor.
     pub fn close_one(&self) {
         self.taken().close(None, |place| place.phase() != Phase::Work);
@@ -285,7 +306,7 @@ impl Taken {
         let is_fresh = |place: &Place| !place.is_trusted();
         let own_few = |place: &Place| of_its_own(place) && is_fresh(place);
         self.close_above(limits.few(), newest, own_few);
-        self.close_above(limits.quarter(), newest, of_its_own);
+        self.close_above(limits.of_network(), newest, of_its_own);
         while self.count(is_fresh) > limits.quarter() {
             // Of the network that has most: a flood puts itself out.
             let Some(most) = self.largest_fresh() else { break };

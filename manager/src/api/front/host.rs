@@ -1,6 +1,6 @@
 //! The host that a request names: a web page whose own name leads to this machine (DNS rebinding) names its own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -9,16 +9,11 @@ use rustls::server::ParsedCertificate;
 
 use super::super::problem::{Answer, ApiError};
 
-/// Checks that a request is meant for this daemon. `names` are those of the configuration.
+/// Checks that a request is meant for this daemon, and returns the host and port that it names.
 ///
 /// # Errors
 /// 421 `wrong_host`; 400 `invalid_request` without a host, or with two.
-pub fn check(
-    uri: &Uri,
-    headers: &HeaderMap,
-    names: &[String],
-    certificate: &CertificateDer<'_>,
-) -> Answer<()> {
+pub fn check(uri: &Uri, headers: &HeaderMap, is_meant: impl Fn(&Authority) -> bool) -> Answer<String> {
     let mut given = headers.get_all(header::HOST).iter();
     let header =
         given.next().map(|value| value.to_str().ok().and_then(|text| text.parse::<Authority>().ok()));
@@ -34,13 +29,14 @@ pub fn check(
     if all.is_empty() {
         return Err(unreadable("the request names no host"));
     }
-    match all.into_iter().find(|authority| !is_meant(authority, names, certificate)) {
-        None => Ok(()),
+    match all.iter().find(|authority| !is_meant(authority)) {
+        None => Ok(all[0].as_str().to_ascii_lowercase()),
         Some(other) => {
             let host: String = other.host().chars().take(100).collect();
             let detail = format!("`{host}` is no name of this daemon; nothing was changed");
             Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", detail).hint(
-                "use the machine's address, or a name from its certificate or from `names` in `[listen]`",
+                "use the machine's address, or a name from its certificate or from `names` in `[listen]`; the page on loopback has one \
+                 address, which `kennel web` prints",
             ))
         }
     }
@@ -50,8 +46,20 @@ fn unreadable(what: &str) -> ApiError {
     ApiError::bad_request("invalid_request", format!("{what}; nothing was changed"))
 }
 
-/// An address (which no web page's name is), this machine's own name, one of the configuration's or the certificate's.
-fn is_meant(authority: &Authority, names: &[String], certificate: &CertificateDer<'_>) -> bool {
+/// The very address on loopback, or a name of loopback that a tunnel of `ssh -L` ends at, with the port.
+pub fn is_loopback(authority: &Authority, address: SocketAddr) -> bool {
+    let host = authority.host();
+    let named =
+        host.eq_ignore_ascii_case("localhost") || host == "127.0.0.1" || host == address.ip().to_string();
+    // Without a port the address ends there: there is no user in it.
+    named
+        && authority.as_str().len() == host.len() + 1 + address.port().to_string().len()
+        && authority.port_u16() == Some(address.port())
+}
+
+/// An address (which no web page's name is), this machine's own name, one of the configuration (`names`), or one of the
+/// certificate.
+pub fn is_of_certificate(authority: &Authority, names: &[String], certificate: &CertificateDer<'_>) -> bool {
     if authority.as_str().contains('@') {
         return false;
     }
@@ -84,8 +92,31 @@ mod tests {
             headers.append(header::HOST, HeaderValue::from_str(host).unwrap());
         }
         let configured = ["named.example".to_owned()];
-        check(&uri.parse().unwrap(), &headers, &configured, made.der())
-            .map_or_else(|error| error.problem().status, |()| 200)
+        check(&uri.parse().unwrap(), &headers, |host| is_of_certificate(host, &configured, made.der()))
+            .map_or_else(|error| error.problem().status, |_| 200)
+    }
+
+    #[test]
+    fn on_loopback_a_host_is_the_address_and_its_port() {
+        let address: SocketAddr = "127.64.1.2:4711".parse().unwrap();
+        let is_meant = |host: &str| host.parse().is_ok_and(|host| is_loopback(&host, address));
+        for host in ["127.64.1.2:4711", "localhost:4711", "LocalHost:4711", "127.0.0.1:4711"] {
+            assert!(is_meant(host), "{host}");
+        }
+        for host in [
+            "127.64.1.2",
+            "127.64.1.2:80",
+            "127.64.1.3:4711",
+            "evil.example:4711",
+            "localhost.evil.example:4711",
+            "127.64.1.2.evil.example:4711",
+            "x@127.64.1.2:4711",
+            "[::1]:4711",
+            "0.0.0.0:4711",
+            "2130706433:4711",
+        ] {
+            assert!(!is_meant(host), "{host}");
+        }
     }
 
     #[test]

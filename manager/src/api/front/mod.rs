@@ -1,13 +1,17 @@
-//! The TLS port: takes clients of other machines in, and passes each of their requests to the API over an [`Inlet`].
+//! Ports: TLS for clients of other machines, and plain HTTP on loopback for browsers of this one ([`loopback`]). Each request is
+//! passed to the API over an [`Inlet`]; files of the web page ([`page`]) are answered here.
 //!
 //! The order of checks: connections ([`door`]), TLS ([`certificate`]), wrong keys of the address ([`failures`]) unless the request shows a
-//! good one, host and origin ([`host`]). The rest is the API's own, for a client that has no rights but by what it shows.
+//! good one, [`host`] and [`origin`]. The rest is the API's own, for a client that has no rights but by what it shows.
 
 mod bound;
 mod certificate;
 mod door;
 mod failures;
 mod host;
+mod loopback;
+mod origin;
+mod page;
 mod talk;
 mod validity;
 mod wire;
@@ -26,15 +30,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use self::bound::{Bound, bind};
 use self::certificate::Certificates;
 use self::door::{Door, Limits, Place};
 use self::failures::{Failures, Network};
-use self::wire::Line;
-use super::Stop;
+pub use self::loopback::{Loopback, Unavailable};
+use self::wire::{Line, Stream};
 use super::connections::{FAREWELL, FAREWELL_BYTES, Inlet};
+use super::cookie::Gate;
+use super::stop::Stop;
 use crate::config::Listen;
 use crate::keys::Keys;
 use crate::listening::{Listening, Reason};
@@ -52,13 +57,22 @@ const PLAIN: &str = "this port speaks TLS: use https:// or `kennel -H tls://HOST
 /// The least time between two lines of the log about refusals for the same reason.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// The port.
+/// The way in which clients come.
+enum Way {
+    /// By TLS, under a name of the certificate or one of these.
+    Tls { certificates: Arc<Certificates>, names: Vec<String> },
+    /// By plain HTTP on this address of loopback.
+    Loopback(SocketAddr),
+}
+
+/// A port.
 struct Front {
-    certificates: Arc<Certificates>,
+    way: Way,
     door: Door,
     limits: Limits,
     failures: Failures,
-    names: Vec<String>,
+    /// The port is closed while the daemon goes on.
+    shut: Stop,
     keys: Keys,
     inlet: Inlet,
     listening: Arc<Listening>,
@@ -95,35 +109,40 @@ pub async fn open(
     let certificates = Arc::new(Certificates::new(&listen, manager.state_dir()));
     // Without one the port takes nobody, and each client that comes has the files looked at again.
     let _ = timeout(PATIENCE, certificates.current()).await;
-    let front = Arc::new(Front {
-        certificates,
-        door: Door::new(limits),
-        limits,
-        failures: Failures::default(),
-        names: listen.names.clone(),
-        keys,
-        inlet,
-        listening: manager.port().clone(),
-        refusals: manager.refusals().clone(),
-        logged: Mutex::default(),
-        bound: Mutex::default(),
-    });
-    let told = front.clone();
+    let way = Way::Tls { certificates: certificates.clone(), names: listen.names.clone() };
+    let front = Arc::new(Front::new(way, limits, manager, keys, inlet));
+    let (told, names) = (front.clone(), listen.names.clone());
     manager.port().tells(Box::new(move || {
-        let front = told.clone();
-        Box::pin(async move { front.info().await })
+        let (front, certificates, names) = (told.clone(), certificates.clone(), names.clone());
+        Box::pin(async move { front.info(&certificates, names).await })
     }));
     Some(front.listen(&listen, leaving, closed).await)
 }
 
 impl Front {
+    fn new(way: Way, limits: Limits, manager: &SessionManager, keys: Keys, inlet: Inlet) -> Self {
+        Self {
+            way,
+            door: Door::new(limits),
+            limits,
+            failures: Failures::default(),
+            shut: Stop::default(),
+            keys,
+            inlet,
+            listening: manager.port().clone(),
+            refusals: manager.refusals().clone(),
+            logged: Mutex::default(),
+            bound: Mutex::default(),
+        }
+    }
+
     fn bound(&self) -> MutexGuard<'_, Bound> {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The port's description of itself.
-    async fn info(&self) -> ListenInfo {
-        let loaded = self.certificates.current().await;
+    /// The TLS port's description of itself.
+    async fn info(&self, certificates: &Arc<Certificates>, names: Vec<String>) -> ListenInfo {
+        let loaded = certificates.current().await;
         let (addresses, failed) = self.bound().now();
         let expiry = loaded.as_ref().and_then(|loaded| loaded.expiry());
         let (expired, warning) =
@@ -132,12 +151,11 @@ impl Front {
                 Some((false, words)) => (None, Some(words)),
                 None => (None, None),
             };
-        let problems: Vec<String> =
-            failed.into_iter().chain(self.certificates.problem()).chain(expired).collect();
+        let problems: Vec<String> = failed.into_iter().chain(certificates.problem()).chain(expired).collect();
         let until = loaded.as_ref().and_then(|loaded| u64::try_from(loaded.until?).ok());
         ListenInfo {
             addresses,
-            names: self.names.clone(),
+            names,
             fingerprint: loaded.map(|loaded| loaded.fingerprint.clone()),
             expires_at: until.map(|until| Timestamp(until * 1000)),
             problem: (!problems.is_empty()).then(|| problems.join("; ")),
@@ -150,15 +168,13 @@ impl Front {
         let ending = watch::Sender::new(false);
         // Each connection has one sender; the receiver ends when the last is gone.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
-        let loaded = self.certificates.current().await;
-        let fingerprint = loaded.map_or_else(|| "not there".to_owned(), |loaded| loaded.fingerprint.clone());
         for address in &listen.tcp {
             // Now: whoever asks the daemon that has just started hears where it listens, and where it does not.
             let first = bind(*address);
             match &first {
                 Ok(listener) => {
                     let address = self.listens(listener, *address);
-                    tracing::info!("TLS on {address}, certificate {fingerprint}");
+                    tracing::info!("TLS on {address}{}", self.certified().await);
                 }
                 Err(error) => self.bound().failed(*address, error, is_tried_again(error)),
             }
@@ -177,6 +193,14 @@ impl Front {
             ending.send_replace(true);
             all_gone.recv().await;
         })
+    }
+
+    /// The fingerprint of the certificate, in the words of the log.
+    async fn certified(&self) -> String {
+        let Way::Tls { certificates, .. } = &self.way else { return String::new() };
+        let loaded = certificates.current().await;
+        let fingerprint = loaded.map_or_else(|| "not there".to_owned(), |loaded| loaded.fingerprint.clone());
+        format!(", certificate {fingerprint}")
     }
 
     /// Notes where a listener listens.
@@ -212,6 +236,16 @@ impl Front {
                 tracing::info!("TLS on {}", self.listens(listener, address));
             }
         };
+        self.accept(&listener, ending, alive).await;
+    }
+
+    /// Takes connections, for ever.
+    async fn accept(
+        self: &Arc<Self>,
+        listener: &TcpListener,
+        ending: &watch::Receiver<bool>,
+        alive: &mpsc::Sender<()>,
+    ) {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => self.receive(stream, from, ending.clone(), alive.clone()),
@@ -238,7 +272,9 @@ impl Front {
         tokio::spawn(async move {
             tokio::select! {
                 () = front.converse(stream, from, &place, ending) => {}
-                () = place.cut.notified() => front.refuse(Reason::Connections, from.ip()),
+                () = place.cut.notified() => if !front.shut.is_requested() {
+                    front.refuse(Reason::Connections, from.ip());
+                }
             }
             front.door.leave(&place);
             drop(alive);
@@ -256,23 +292,35 @@ impl Front {
         if let Err(error) = tune(&stream, self.limits.stall) {
             tracing::debug!("a connection has the kernel's own settings: {error}");
         }
+        let gate = Gate {
+            tls: matches!(self.way, Way::Tls { .. }),
+            port: stream.local_addr().map_or(0, |address| address.port()),
+        };
         let stream = match timeout(self.limits.head, self.shake(stream, from.ip())).await {
             Ok(Some(stream)) => stream,
             Ok(None) => return,
             Err(_) => return self.refuse(Reason::Handshake, from.ip()),
         };
         place.shaken();
-        talk::talk(self, stream, from, place, ending).await;
+        talk::talk(self, stream, (from, gate), place, ending).await;
     }
 
     /// The handshake. None if there is no more to do.
-    async fn shake(&self, mut stream: TcpStream, from: IpAddr) -> Option<TlsStream<Line>> {
+    async fn shake(&self, mut stream: TcpStream, from: IpAddr) -> Option<Stream> {
         let mut first = [0];
-        match stream.peek(&mut first).await {
+        let is_tls = match stream.peek(&mut first).await {
             // Who looks whether the port is open is no client.
             Ok(0) | Err(_) => return None,
-            Ok(_) if first[0] == HANDSHAKE => {}
-            Ok(_) => {
+            Ok(_) => first[0] == HANDSHAKE,
+        };
+        let certificates = match &self.way {
+            Way::Loopback(_) if is_tls => {
+                self.refuse(Reason::Handshake, from);
+                return None;
+            }
+            Way::Loopback(_) => return Some(Stream::Plain(Line::new(stream, self.limits.stall))),
+            Way::Tls { certificates, .. } if is_tls => certificates,
+            Way::Tls { .. } => {
                 self.refuse(Reason::PlainHttp, from);
                 if first[0].is_ascii_alphabetic() {
                     // A client that has gone does not receive it.
@@ -280,14 +328,14 @@ impl Front {
                 }
                 return None;
             }
-        }
-        let Some(loaded) = self.certificates.current().await else {
+        };
+        let Some(loaded) = certificates.current().await else {
             self.refuse(Reason::Handshake, from);
             return None;
         };
         let config = loaded.config.clone();
         match TlsAcceptor::from(config).accept(Line::new(stream, self.limits.stall)).await {
-            Ok(stream) => Some(stream),
+            Ok(stream) => Some(Stream::Tls(Box::new(stream))),
             Err(error) => {
                 tracing::debug!(%from, "no handshake: {error}");
                 self.refuse(Reason::Handshake, from);
@@ -309,7 +357,11 @@ impl Front {
         if last.is_none_or(|(at, _)| at.elapsed() >= QUIET) {
             let before = last.map_or(0, |(_, before)| before);
             *last = Some((Instant::now(), count));
-            let mut line = format!("TLS port: refused {from} ({})", reason.name());
+            let port = match self.way {
+                Way::Tls { .. } => "TLS port",
+                Way::Loopback(_) => "page's port",
+            };
+            let mut line = format!("{port}: refused {from} ({})", reason.name());
             if count - before > 1 {
                 // Writing into a string cannot fail.
                 let _ = write!(line, ", and {} others before it", count - before - 1);

@@ -17,15 +17,16 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::server::TlsStream;
 
-use super::super::auth::{no_web_page, shown_key};
+use super::super::auth::shown_key;
 use super::super::connections::{FAREWELL, MAX_HEAD, MAX_HEADERS, farewell, join, too_slow, unreadable};
+use super::super::cookie::Gate;
 use super::super::peer::Peer;
 use super::super::problem::ApiError;
 use super::door::{Busy, Phase, Place};
-use super::wire::{Line, Shared, Wire};
-use super::{Front, host, last_words};
+use super::wire::{Shared, Stream, Wire};
+use super::{Front, Way, host, last_words, origin, page};
+use crate::keys::{Hash, hash_of_key};
 use crate::listening::Reason;
 use crate::pass::{self, Switched, pass_on, pass_on_to_switch};
 use crate::system::clock::wall_ms;
@@ -47,6 +48,7 @@ const PING: Duration = Duration::from_secs(30);
 struct Visitor {
     front: Arc<Front>,
     from: SocketAddr,
+    gate: Gate,
     place: Arc<Place>,
     /// The other protocol that the client and the daemon have agreed on.
     switch: Arc<Mutex<Option<Switch>>>,
@@ -63,15 +65,15 @@ struct Switch {
 /// Serves a connection after its handshake.
 pub async fn talk(
     front: &Arc<Front>,
-    stream: TlsStream<Line>,
-    from: SocketAddr,
+    stream: Stream,
+    (from, gate): (SocketAddr, Gate),
     place: &Arc<Place>,
     ending: watch::Receiver<bool>,
 ) {
-    let visitor = Visitor { front: front.clone(), from, place: place.clone(), switch: Arc::default() };
-    match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => visitor.http2(stream, ending).await,
-        _ => visitor.http1(stream, ending).await,
+    let visitor = Visitor { front: front.clone(), from, gate, place: place.clone(), switch: Arc::default() };
+    match stream.is_http2() {
+        true => visitor.http2(stream, ending).await,
+        false => visitor.http1(stream, ending).await,
     }
 }
 
@@ -103,7 +105,7 @@ macro_rules! drive {
 }
 
 impl Visitor {
-    async fn http2(&self, stream: TlsStream<Line>, mut ending: watch::Receiver<bool>) {
+    async fn http2(&self, stream: Stream, mut ending: watch::Receiver<bool>) {
         let service = service_fn(|request| self.clone().answer(request));
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
@@ -122,7 +124,7 @@ impl Visitor {
         }
     }
 
-    async fn http1(&self, stream: TlsStream<Line>, mut ending: watch::Receiver<bool>) {
+    async fn http1(&self, stream: Stream, mut ending: watch::Receiver<bool>) {
         let service = service_fn(|request| self.clone().answer(request));
         let mut http = http1::Builder::new();
         http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS).header_read_timeout(None);
@@ -149,11 +151,21 @@ impl Visitor {
     }
 
     /// Answers a request, from the end of its head to the body of the answer.
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Held>, Infallible> {
+    async fn answer(self, mut request: Request<Incoming>) -> Result<Response<Held>, Infallible> {
         let busy = self.place.begin();
         let version = request.version();
-        let mut response = match self.check(&request).await {
-            Ok(()) => self.pass(request).await.unwrap_or_else(ApiError::into_response),
+        self.gate.unfold(request.headers_mut(), |key| self.lets_in(hash_of_key(key)));
+        let path = request.uri().path().to_owned();
+        let file = page::path(&path);
+        let mut response = match self.check(&request, file.is_some()).await {
+            Ok(()) => match file {
+                Some(file) => page::answer(&request, file),
+                None => self.pass(request).await.unwrap_or_else(|error| {
+                    let mut response = error.into_response();
+                    self.with_retry(&mut response);
+                    response
+                }),
+            },
             Err(refusal) => {
                 let mut response = refusal.into_response();
                 self.with_retry(&mut response);
@@ -179,24 +191,22 @@ impl Visitor {
     }
 
     /// Checks a request before anything looks at its key.
-    async fn check(&self, request: &Request<Incoming>) -> Result<(), ApiError> {
+    async fn check(&self, request: &Request<Incoming>, is_file: bool) -> Result<(), ApiError> {
         let refuse = |reason, error| {
             self.front.refuse(reason, self.from.ip());
             Err(error)
         };
-        // A client with a good key goes on, whoever else has its address.
-        if !self.place.is_trusted()
-            && self.front.failures.refused_for(self.place.network, Instant::now()).is_some()
+        // A client with a good key goes on, whoever else has its address. Files are everybody's.
+        if !is_file
+            && self.is_refused()
             && !self.shows_good_key(request.headers())
+            && !self.may_log_in(request)
         {
-            let detail = "this address has shown too many wrong keys; nothing was changed";
-            let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", detail)
-                .hint("until then a device's key that is good is let in, and nothing else; `Retry-After` has the seconds");
-            return refuse(Reason::Failures, error);
+            return refuse(Reason::Failures, too_many_failures());
         }
         if request.version() < Version::HTTP_2 && request.headers().contains_key(header::TRANSFER_ENCODING) {
             // Two lengths in one head are how a request is smuggled; hyper shows one of them only.
-            let detail = "over TLS a body in HTTP/1.1 has a `Content-Length`; nothing was changed";
+            let detail = "by a port a body in HTTP/1.1 has a `Content-Length`; nothing was changed";
             let error = ApiError::new(StatusCode::LENGTH_REQUIRED, "length_required", detail)
                 .hint("HTTP/2 takes bodies whose length is not known");
             return refuse(Reason::Head, error);
@@ -205,15 +215,33 @@ impl Visitor {
             let error = ApiError::bad_request("invalid_request", "this is no proxy; nothing was changed");
             return refuse(Reason::Head, error);
         }
-        // There was one in the handshake.
-        let Some(loaded) = self.front.certificates.current().await else {
-            return refuse(Reason::Host, lost("there is no certificate"));
+        let (uri, headers) = (request.uri(), request.headers());
+        let meant = match &self.front.way {
+            Way::Loopback(address) => host::check(uri, headers, |host| host::is_loopback(host, *address)),
+            Way::Tls { certificates, names } => match certificates.current().await {
+                Some(loaded) => host::check(uri, headers, |host| {
+                    host::is_of_certificate(host, names, &loaded.certificate)
+                }),
+                // There was one in the handshake.
+                None => Err(lost("there is no certificate")),
+            },
         };
-        let meant = host::check(request.uri(), request.headers(), &self.front.names, &loaded.certificate);
-        if let Err(error) = meant {
-            return refuse(Reason::Host, error);
-        }
-        no_web_page(request.headers()).or_else(|error| refuse(Reason::Origin, error))
+        let host = meant.or_else(|error| refuse(Reason::Host, error).map(|()| String::new()))?;
+        let own = format!("{}://{host}", self.gate.scheme());
+        origin::check(headers, &own, is_file).or_else(|error| refuse(Reason::Origin, error))
+    }
+
+    /// Returns true if the client's address has shown too many wrong keys. On loopback all clients have one address, and a stranger must not
+    /// lock the owner out: no address is refused there. Keys have 256 bits and tickets 128, so that nobody guesses one.
+    fn is_refused(&self) -> bool {
+        matches!(self.front.way, Way::Tls { .. })
+            && !self.place.is_trusted()
+            && self.front.failures.refused_for(self.place.network, Instant::now()).is_some()
+    }
+
+    /// Returns true for a log-in whose ticket or key the API may look at, though the address is refused.
+    fn may_log_in(&self, request: &Request<Incoming>) -> bool {
+        is_log_in(request) && self.front.failures.may_show_key(self.place.network, Instant::now())
     }
 
     /// Returns true for a key that lets its client in. The API looks at it again. Where wrong ones come in a flood, not each is
@@ -221,20 +249,29 @@ impl Visitor {
     fn shows_good_key(&self, headers: &HeaderMap) -> bool {
         headers.contains_key(header::AUTHORIZATION)
             && self.front.failures.may_show_key(self.place.network, Instant::now())
-            && shown_key(headers)
-                .and_then(|hash| self.front.keys.find(&hash).ok().flatten())
-                .is_some_and(|key| !key.has_expired(wall_ms()))
+            && self.lets_in(shown_key(headers))
+    }
+
+    fn lets_in(&self, key: Option<Hash>) -> bool {
+        key.and_then(|hash| self.front.keys.find(&hash).ok().flatten())
+            .is_some_and(|key| !key.has_expired(wall_ms()))
     }
 
     /// Gives a request to the API.
     async fn pass(&self, mut request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
-        let stream = self.front.inlet.connect(Peer::remote(self.from)).await;
+        // It was examined here. On the socket none is let in.
+        request.headers_mut().remove(header::ORIGIN);
+        let stream = self.front.inlet.connect(Peer::by(self.from, self.gate)).await;
         let stream = stream.map_err(|error| lost(&error.to_string()))?;
         let failed = |failed| match failed {
             pass::Failed::Lost(what) => lost(&what),
             pass::Failed::Garbage(what) => ApiError::bad_request("invalid_request", what),
         };
         let pairs = request.uri().path() == "/v1/pair";
+        let on_trial = is_log_in(&request) && self.is_refused();
+        // A page that shows nothing yet asks who it is: nobody guesses.
+        let guesses =
+            request.headers().contains_key(header::AUTHORIZATION) || request.uri().path() != "/v1/web/me";
         let switches = request.version() < Version::HTTP_2 && request.headers().contains_key(header::UPGRADE);
         let response = match switches {
             false => pass_on(stream, request).await.map_err(failed)?,
@@ -247,7 +284,11 @@ impl Visitor {
                 response
             }
         };
-        let is_failure = response.status() == StatusCode::UNAUTHORIZED
+        if on_trial && !response.status().is_success() {
+            self.front.refuse(Reason::Failures, self.from.ip());
+            return Err(too_many_failures());
+        }
+        let is_failure = guesses && response.status() == StatusCode::UNAUTHORIZED
             || pairs && response.status() == StatusCode::FORBIDDEN;
         if is_failure {
             self.place.trust(false);
@@ -257,8 +298,25 @@ impl Visitor {
             // Nothing is given to a client that shows nothing.
             self.place.trust(true);
         }
-        Ok(response.map(Body::new))
+        let mut response = response.map(Body::new);
+        let headers = response.headers_mut();
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // No browser keeps what it was answered on its disk.
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        Ok(response)
     }
+}
+
+/// Returns true for a log-in of a browser, whose body has the ticket or the key.
+fn is_log_in<B>(request: &Request<B>) -> bool {
+    request.method() == Method::POST && request.uri().path() == "/v1/web/login"
+}
+
+fn too_many_failures() -> ApiError {
+    let detail = "this address has shown too many wrong keys; nothing was changed";
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", detail).hint(
+        "until then a device's key or a link that is good is let in, and nothing else; `Retry-After` has the seconds",
+    )
 }
 
 fn lost(what: &str) -> ApiError {

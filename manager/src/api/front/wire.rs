@@ -79,9 +79,75 @@ impl AsyncWrite for Line {
     }
 }
 
+/// A connection after its beginning: with TLS, or without on loopback.
+pub enum Stream {
+    Tls(Box<TlsStream<Line>>),
+    Plain(Line),
+}
+
+impl Stream {
+    /// Returns true if both ends have agreed on HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Self::Plain(_) => false,
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Plain(line) => Pin::new(line).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Plain(line) => Pin::new(line).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Self::Plain(line) => Pin::new(line).poll_write_vectored(cx, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Plain(line) => line.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(line) => Pin::new(line).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(line) => Pin::new(line).poll_shutdown(cx),
+        }
+    }
+}
+
 /// A connection of HTTP/1 as hyper sees it.
 pub struct Wire {
-    stream: TlsStream<Line>,
+    stream: Stream,
     place: Arc<Place>,
     /// The number of requests whose answers hyper has written.
     answered: u64,
@@ -92,7 +158,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(stream: TlsStream<Line>, place: Arc<Place>) -> Self {
+    pub fn new(stream: Stream, place: Arc<Place>) -> Self {
         Self { stream, place, answered: 0, refused: None, is_last: false }
     }
 

@@ -1,7 +1,7 @@
 //! A log that is followed, as server-sent events.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::header;
@@ -20,47 +20,30 @@ use crate::api::input::elsewhere;
 use crate::api::problem::{Answer, ApiError};
 use crate::error::Error;
 use crate::session_manager::SessionManager;
-use crate::shares::{Sender, Shares};
+use crate::shares::{Place, Places, Sender};
 use crate::system::blocking;
 use crate::system::file_watch::{FileWatches, Watched};
 
 /// The most clients that follow logs at one time. Each has a file open and a watch.
-const FOLLOWERS: Shares = Shares::of(64);
+const FOLLOWERS: usize = 64;
 
 /// The clients that follow logs.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Followers {
     watches: FileWatches,
-    places: Arc<Mutex<Vec<Sender>>>,
+    places: Arc<Places>,
 }
 
-/// A follower's place, until it is dropped.
-struct Place {
-    places: Arc<Mutex<Vec<Sender>>>,
-    sender: Sender,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut places = held(&self.places);
-        if let Some(index) = places.iter().position(|sender| *sender == self.sender) {
-            places.swap_remove(index);
-        }
+impl Default for Followers {
+    fn default() -> Self {
+        Self { watches: FileWatches::default(), places: Places::of(FOLLOWERS) }
     }
 }
 
-fn held(places: &Mutex<Vec<Sender>>) -> MutexGuard<'_, Vec<Sender>> {
-    places.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Followers {
-    fn place(&self, sender: Sender) -> Answer<Place> {
-        let mut places = held(&self.places);
-        if let Some(full) = FOLLOWERS.full(&sender, places.iter()) {
-            return Err(overloaded(&format!("clients that follow logs: {full}; nothing was read")));
-        }
-        places.push(sender.clone());
-        Ok(Place { places: self.places.clone(), sender })
+    fn place(&self, sender: &Sender) -> Answer<Place> {
+        let place = self.places.take(sender);
+        place.map_err(|full| overloaded(&format!("clients that follow logs: {full}; nothing was read")))
     }
 }
 
@@ -72,7 +55,7 @@ pub async fn follow(
     after: Option<Cursor>,
     sender: Sender,
 ) -> Answer<Response> {
-    let place = followers.place(sender)?;
+    let place = followers.place(&sender)?;
     let path = manager.log_path(&id);
     let directory = path.parent().unwrap_or(&path).to_owned();
     // Before anything is read: what happens from now on is reported.

@@ -339,7 +339,7 @@ async fn a_broken_file_of_keys_is_told_to_whoever_shows_one() {
     let face = Face::new().await;
     std::fs::write(face.manager.state_dir().join("keys.json"), "{").unwrap();
     let keys = Keys::open(face.manager.state_dir());
-    let router = router(face.manager.clone(), face.stop.clone(), keys, Inlet::new().0);
+    let router = router(face.manager.clone(), face.stop.clone(), keys, Inlet::new().0, web_of(&face.manager));
     let key = new_key().unwrap();
     let request = Request::get("/v1/sessions")
         .extension(axum::extract::ConnectInfo(remote()))

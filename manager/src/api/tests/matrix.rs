@@ -88,7 +88,13 @@ async fn key_kinds(face: &Face, keys: &Keys) -> Vec<Kind> {
     for (role, sessions, reached) in all {
         let key = new_key().unwrap();
         let name = format!("{role:?} of {sessions:?}");
-        let grant = Grant { name: Some(name.clone()), role, sessions: sessions.clone(), expires_at: None };
+        let grant = Grant {
+            name: Some(name.clone()),
+            role,
+            sessions: sessions.clone(),
+            expires_at: None,
+            browser: false,
+        };
         let made = keys.issue(grant, None, hash_of_key(&key).unwrap()).await.unwrap();
         if sessions == KeySessions::Own {
             let origin = ClientOrigin { key: Some(made.id), ..ClientOrigin::default() };
@@ -221,8 +227,13 @@ async fn what_a_key_does_not_reach_does_not_exist() {
     let face = Face::new().await;
     face.ask("POST", "/v1/sessions", json!({ "id": "foreign" })).await;
     let key = new_key().unwrap();
-    let grant =
-        Grant { name: Some("x".into()), role: KeyRole::Driver, sessions: KeySessions::Own, expires_at: None };
+    let grant = Grant {
+        name: Some("x".into()),
+        role: KeyRole::Driver,
+        sessions: KeySessions::Own,
+        expires_at: None,
+        browser: false,
+    };
     face.keys.issue(grant, None, hash_of_key(&key).unwrap()).await.unwrap();
     let own = Peer::own();
     for (method, path) in [
@@ -334,7 +345,7 @@ async fn a_key_of_its_own_sessions_learns_of_no_directory() {
     for name in ["one", "other"] {
         let key = new_key().unwrap();
         let (role, sessions) = (KeyRole::Driver, KeySessions::Own);
-        let grant = Grant { name: Some(name.into()), role, sessions, expires_at: None };
+        let grant = Grant { name: Some(name.into()), role, sessions, expires_at: None, browser: false };
         face.keys.issue(grant, None, hash_of_key(&key).unwrap()).await.unwrap();
         keys.push(key);
     }

@@ -25,6 +25,12 @@ mod matrix;
 mod refusals;
 mod rights;
 
+/// A port for the page of this manager, which nobody serves.
+fn web_of(manager: &SessionManager) -> Loopback {
+    let keys = Keys::open(manager.state_dir());
+    Loopback::new(manager, keys, Inlet::new().0, Stop::default(), Stop::default())
+}
+
 struct Face {
     router: Router,
     /// The same without a peer.
@@ -46,7 +52,7 @@ impl Face {
         let manager = build(builder).start().await.unwrap();
         let stop = Stop::default();
         let keys = Keys::open(manager.state_dir());
-        let bare = router(manager.clone(), stop.clone(), keys.clone(), Inlet::new().0);
+        let bare = router(manager.clone(), stop.clone(), keys.clone(), Inlet::new().0, web_of(&manager));
         let router = bare.clone().layer(axum::Extension(axum::extract::ConnectInfo(Peer::own())));
         Self { router, bare, keys, manager, stop, dir }
     }
@@ -313,8 +319,13 @@ async fn over_a_socket_a_large_body_is_answered_and_not_hung_up_on() {
 #[tokio::test]
 async fn a_client_from_another_door_has_no_rights_but_by_what_it_shows() {
     let face = Face::new().await;
-    let router =
-        crate::api::router(face.manager.clone(), face.stop.clone(), face.keys.clone(), Inlet::new().0);
+    let router = crate::api::router(
+        face.manager.clone(),
+        face.stop.clone(),
+        face.keys.clone(),
+        Inlet::new().0,
+        web_of(&face.manager),
+    );
     let listener = UnixListener::bind(face.dir.path().join("api.sock")).unwrap();
     let (inlet, others) = Inlet::new();
     let moved = tokio::sync::mpsc::channel(1).1;

@@ -178,6 +178,7 @@ fn each_code_of_a_refusal_is_recorded_or_is_about_what_is_asked() {
     let recorded = [
         "bad_key",
         "bad_secret",
+        "bad_ticket",
         "bad_token",
         "key_ended",
         "key_needed",

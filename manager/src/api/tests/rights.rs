@@ -145,6 +145,7 @@ async fn a_token_makes_no_session_in_the_place_of_one_that_is_gone() {
         inlet: Inlet::new().0,
         fronts: Default::default(),
         followers: Default::default(),
+        web: web_of(&face.manager),
     };
     let (router, _) = routes().split_for_parts();
     let router = router.layer(axum::Extension(caller)).with_state(app);
@@ -158,7 +159,13 @@ async fn a_token_makes_no_session_in_the_place_of_one_that_is_gone() {
 #[tokio::test]
 async fn nobody_is_believed_where_it_is_not_known_who_has_connected() {
     let face = Face::new().await;
-    let router = router(face.manager.clone(), face.stop.clone(), face.keys.clone(), Inlet::new().0);
+    let router = router(
+        face.manager.clone(),
+        face.stop.clone(),
+        face.keys.clone(),
+        Inlet::new().0,
+        web_of(&face.manager),
+    );
     let request = Request::get("/v1/sessions").body(Body::empty()).unwrap();
     let (status, problem) = read(router.oneshot(request).await.unwrap()).await;
     assert_eq!((status, &problem["code"]), (403, &json!("forbidden")));

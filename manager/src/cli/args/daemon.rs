@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueHint};
+use protocol::event::{EventKind, Timestamp};
 
-use crate::cli::args::values::event;
+use crate::cli::args::values::{event, newest};
 use crate::config::bounds::SMALLEST_JOURNAL;
-use crate::units::parse_duration;
+use crate::units::{parse_duration, parse_since};
 
 /// `daemon`.
 #[derive(Debug, Subcommand)]
@@ -60,6 +62,16 @@ pub struct Events {
     /// Begin after this event; else at the beginning, with --follow now
     #[arg(long, value_name = "EVENT", allow_negative_numbers = true, value_parser = event)]
     pub after: Option<u64>,
+    /// Only from this time on: `2h` (ago), `14:30`, `2026-11-29`, `2026-11-29 14:30`, or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub since: Option<Timestamp>,
+    /// Only the newest events, of those that the other options leave
+    #[arg(long, short = 'n', value_name = "EVENTS", allow_negative_numbers = true, value_parser = newest)]
+    pub last: Option<usize>,
+    /// Only events of these types, like turn.completed,session.failed
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(EventKind::NAMES))]
+    pub types: Vec<String>,
 }
 
 /// `df`.

@@ -69,6 +69,32 @@ pub struct Pair {
     pub qr: bool,
 }
 
+/// `web`.
+#[derive(Debug, Args)]
+pub struct Web {
+    /// A name for the browser's key; else the browser's name for itself
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The rights of the browser's key.
+    #[command(flatten)]
+    pub rights: Rights,
+    /// Print the link, and open no browser
+    #[arg(long)]
+    pub print: bool,
+    /// Print a link and a QR code for a browser of another machine, which comes by the TLS port
+    #[arg(long)]
+    pub phone: bool,
+    /// With --phone: the name and port by which it reaches this machine; else the addresses of its network interfaces
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port, requires = "phone")]
+    pub address: Option<String>,
+    /// With --phone: print the QR code also where it does not fit, or where there is no terminal
+    #[arg(long, requires = "phone")]
+    pub qr: bool,
+    /// Close the page's port on this machine, and forget its address; keys of browsers stay
+    #[arg(long, conflicts_with_all = ["name", "role", "session", "labels", "own", "expires", "print", "phone"])]
+    pub stop: bool,
+}
+
 /// The rights of a key.
 #[derive(Debug, Args)]
 pub struct Rights {
@@ -84,7 +110,7 @@ pub struct Rights {
     /// Only sessions that were started with the key, and those below them
     #[arg(long)]
     pub own: bool,
-    /// Time after which it lets nobody in, such as 30d; else never
+    /// Time after which it lets nobody in, such as 30d; else never, or for a browser 30 days
     #[arg(long, value_name = "TIME", value_parser = lifetime)]
     pub expires: Option<Duration>,
 }

@@ -175,13 +175,15 @@ pub enum Command {
     Run(Box<Run>),
     /// Show a session's conversation, follow it, and send what you type
     ///
-    /// Shows the conversation so far and follows it. Each line that you type is a prompt; while a turn runs, the
+    /// Shows the conversation so far and follows it, on the whole screen of a terminal. Enter sends a prompt; while a turn runs, the
     /// prompt waits in the queue. Answer a permission request by the number of an option, and a form field by field. While a
-    /// permission waits, a word like `yes` or an option's name is not sent: attach asks for the number.
+    /// permission waits, a word like `yes` or an option's name is not sent: attach asks for the number. F1 shows the keys.
     /// One client drives; the others can only read. Ctrl-C aborts the turn that is shown; Ctrl-P Ctrl-Q, or Ctrl-D,
-    /// detaches and stops nothing. At the end of a pipe or file, attach detaches once no prompt runs or waits.
+    /// detaches and stops nothing. With --plain, in a pipe and with TERM=dumb, each line that you type is a prompt. At the end of a
+    /// pipe or file, attach detaches once no prompt runs or waits. Without an id, a pipe means the session of the current directory, and
+    /// starts it if needed.
     #[command(
-        after_help = "Examples:\n  kennel attach                      the session of this directory\n  \
+        after_help = "Examples:\n  kennel attach                      the session of this directory, or the newest\n  \
         kennel attach session-1 --read-only\n  kennel attach ~/src/app --takeover"
     )]
     Attach(Attach),
@@ -191,6 +193,14 @@ pub enum Command {
     /// List and answer permissions that agents ask for
     #[command(subcommand)]
     Permissions(Permissions),
+    /// Answer the permission for which a session waits
+    ///
+    /// `kennel permissions ls` shows what the agent asks for, and the options with their numbers. A session that waits for
+    /// several permissions is refused: name the permission then.
+    #[command(
+        after_help = "Examples:\n  kennel answer session-1 1\n  kennel answer permission-17 allow_once\n  kennel answer session-1 --deny"
+    )]
+    Answer(Answer),
     /// List or change the settings of a session's agent
     ///
     /// A setting outlives the agent's process: kennel sets it again in the next one.
@@ -240,7 +250,7 @@ pub enum Command {
     Restart(Restart),
     /// Remove stopped sessions and their records
     ///
-    /// Removes a sub-agent's git worktree and its branch with the last session that works there, if every change is
+    /// Removes the git worktree of a sub-agent or fork and its branch with the last session that works there, if every change is
     /// committed and on another branch. Otherwise the worktree stays, and kennel prints the reason. --all means the sessions that are
     /// stopped or failed, with --force all sessions, and asks first.
     #[command(
@@ -259,6 +269,25 @@ pub enum Command {
         after_help = "Examples:\n  kennel label web team=front ticket=42\n  kennel label web ticket-\n  kennel label web"
     )]
     Label(Label),
+    /// Start a session that goes on from a turn of another
+    ///
+    /// The new session has the agent, directory and options of the other session. With its first prompt kennel tells the agent the turns
+    /// until there: the newest that fit into 256 KiB. The other session does not change. Both sessions work in the same directory, unless
+    /// --worktree gives the new one a directory and a branch of its own. Files stay as they are now. Prints the new session's id.
+    #[command(
+        after_help = "Examples:\n  kennel fork session-1\n  kennel fork session-1 --at 3 --name other-way\n  \
+            kennel fork session-1 --worktree"
+    )]
+    Fork(Fork),
+    /// Go on with a conversation that was begun outside kennel
+    ///
+    /// Starts a session whose agent loads a conversation that it has stored itself, by the agent's own id of it. The agent must support
+    /// that, and no other program should go on with the conversation meanwhile. If the agent does not load it, the session fails: an
+    /// empty conversation in its place would be a surprise. What the agent tells of earlier turns stands in `kennel transcript`. Prints
+    /// the new session's id.
+    #[command(after_help = "Examples:\n  kennel adopt --agent codex 019a2b3c-4d5e\n  \
+        kennel adopt --agent claude 6f1c9e52-7a44 ~/src/web --name web")]
+    Adopt(Adopt),
     /// Keep a session from hibernating
     #[command(after_help = "Example:\n  kennel pin session-1")]
     Pin(OneId),
@@ -266,8 +295,12 @@ pub enum Command {
     #[command(after_help = "Example:\n  kennel unpin session-1")]
     Unpin(OneId),
     /// Print past events, or follow new ones
+    ///
+    /// One line an event, cut to the terminal's width; a file or pipe gets whole lines. Times are of this machine's clock.
     #[command(after_help = "Examples:\n  kennel events session-1            all of it, so far\n  \
         kennel events -f                   of all sessions, from now on\n  \
+        kennel events --type session.failed,turn.interrupted --since 2d\n  \
+        kennel events session-1 -n 20 -f   the newest 20, and what follows\n  \
         kennel events -f --after 0 --json  everything, one object a line")]
     Events(Events),
     /// Read a session's conversation: turns, tools with their changes, times
@@ -337,6 +370,17 @@ pub enum Command {
         kennel pair --address box.example:7443 --no-wait"
     )]
     Pair(Pair),
+    /// Open the web page in a browser, logged in
+    ///
+    /// Makes a link that is good for one browser and five minutes. The browser gets a key of its own (`kennel key ls`), for 30
+    /// days and with role driver unless you say otherwise. The first call opens a port for this machine alone, whose address
+    /// stays the same until --stop, also with the next daemon. Without a display, and with --json, nothing is opened and the link
+    /// is printed. The link is a secret.
+    #[command(
+        after_help = "Examples:\n  kennel web\n  kennel web --print\n  kennel web --role viewer --expires 7d\n  \
+        kennel web --phone\n  kennel web --stop"
+    )]
+    Web(Web),
     /// List, make, revoke and rotate keys of devices
     #[command(subcommand)]
     Key(Key),
@@ -362,7 +406,7 @@ pub enum Command {
     /// Prints what would be removed, and asks. Removes history by whole turns, the oldest first. Keeps prompts that
     /// run, wait or may be resolved, the newest turn, and the turns that kennel replays to an agent that lost its
     /// conversation. Sessions stay; `kennel rm` removes those. The journal's file keeps its length; new records fill
-    /// it again. Removes git worktrees of sub-agents with their branches, if no session or process works there and
+    /// it again. Removes git worktrees of sub-agents and forks with their branches, if no session or process works there and
     /// every commit is on another branch. Uncommitted files keep a worktree; ignored files are removed with it.
     #[command(
         after_help = "Examples:\n  kennel prune\n  kennel prune --older-than 90d\n  kennel prune --max-size 2GiB --dry-run\n  \

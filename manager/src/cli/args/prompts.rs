@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
+use protocol::PromptId;
 use protocol::api::WhenBusy;
-use protocol::{PermissionId, PromptId};
 
 use crate::cli::args::values::{wait, words};
 use crate::cli::args::{Global, OneId, Start};
@@ -36,13 +36,11 @@ pub struct Send {
     pub key: Option<String>,
 }
 
-impl Send {
-    /// Returns true for the name of an option of `send`.
-    pub fn has_option(word: &str) -> bool {
-        let Some(name) = word.strip_prefix("--") else { return false };
-        let flags = Global::augment_args(Self::augment_args(clap::Command::new("kennel")));
-        flags.get_arguments().any(|arg| arg.get_long().is_some_and(|long| long == name))
-    }
+/// The first word of a prompt that is the name of an option of its command: people type options behind it.
+pub fn misplaced<A: Args>(text: &[String]) -> Option<&str> {
+    let options = Global::augment_args(A::augment_args(clap::Command::new("kennel")));
+    let named = |name: &str| options.get_arguments().any(|arg| arg.get_long() == Some(name));
+    text.iter().map(String::as_str).find(|word| word.strip_prefix("--").is_some_and(named))
 }
 
 /// `run`.
@@ -71,9 +69,12 @@ pub struct Run {
 /// `attach`.
 #[derive(Debug, Args)]
 pub struct Attach {
-    /// The session: its id, its name, or the beginning of exactly one, or a directory, or ssh://HOST/DIR; else the current directory, and with --host the home there
+    /// The session: its id, its name, or the beginning of exactly one, or a directory, or ssh://HOST/DIR; else the session of the current directory (with --host of the home there), or else the one with the newest message
     #[arg(value_name = "ID|DIR")]
     pub what: Option<String>,
+    /// Line by line also on a terminal, instead of the whole screen
+    #[arg(long)]
+    pub plain: bool,
     /// Read only: change nothing
     #[arg(long, conflicts_with = "takeover")]
     pub read_only: bool,
@@ -128,8 +129,8 @@ pub enum Permissions {
         after_help = "Examples:\n  kennel permissions allow permission-17\n  kennel permissions allow permission-17 --option always"
     )]
     Allow {
-        /// The permission's id
-        permission: PermissionId,
+        /// The permission's id, or the session that waits for it
+        permission: String,
         /// One of the agent's own options
         #[arg(long, value_name = "OPTION")]
         option: Option<String>,
@@ -137,9 +138,27 @@ pub enum Permissions {
     /// Deny what an agent asks for
     #[command(after_help = "Example:\n  kennel permissions deny permission-17")]
     Deny {
-        /// The permission's id
-        permission: PermissionId,
+        /// The permission's id, or the session that waits for it
+        permission: String,
     },
+}
+
+/// `answer`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("answer").required(true), override_usage = "kennel answer [OPTIONS] <ID> <OPTION|--allow|--deny>")]
+pub struct Answer {
+    /// The session that waits: its id, its name, or the beginning of exactly one; or the permission's id
+    #[arg(value_name = "ID")]
+    pub permission: String,
+    /// The option: its number in `kennel permissions ls`, its name, its id or its kind
+    #[arg(value_name = "OPTION", group = "answer")]
+    pub option: Option<String>,
+    /// Allow it: once, if the agent offers that
+    #[arg(long, group = "answer")]
+    pub allow: bool,
+    /// Deny it: once, if the agent offers that
+    #[arg(long, group = "answer")]
+    pub deny: bool,
 }
 
 /// `resolve`.

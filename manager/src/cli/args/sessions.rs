@@ -106,6 +106,7 @@ impl Options {
             umask: None,
             mcp_servers: Vec::new(),
             mcp_remote_servers: Vec::new(),
+            conversation: None,
             offers: Vec::new(),
         }
     }
@@ -342,6 +343,52 @@ pub struct Restart {
     /// Which, and whether to ask.
     #[command(flatten)]
     pub choice: Choice,
+}
+
+/// `fork`.
+#[derive(Debug, Args)]
+pub struct Fork {
+    /// The session to go on from: its id, its name, or the beginning of exactly one
+    #[arg(value_name = "ID")]
+    pub origin: String,
+    /// The last turn that both have in common, as `kennel transcript` numbers them; else the newest
+    #[arg(long, value_name = "TURN", value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
+    pub at: Option<u64>,
+    /// Work in a new git worktree of the session's repository, on a new branch from what is checked out there
+    #[arg(long)]
+    pub worktree: bool,
+    /// Id of the new session; else session-N
+    #[arg(long = "id", value_name = "NEW-ID")]
+    pub new_id: Option<String>,
+    /// Name of the new session, which stands wherever its id does
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Free text for people; else the origin's title
+    #[arg(long, value_name = "TEXT")]
+    pub title: Option<String>,
+    /// A label more than the origin has
+    #[arg(long = "label", value_name = "LABEL=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+}
+
+/// `adopt`.
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// The agent's own id of the conversation
+    #[arg(value_name = "CONVERSATION")]
+    pub conversation: String,
+    /// The directory in which the conversation began; else the current directory, and with --host the home there
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+    /// The session's id, not a number alone; else session-N
+    #[arg(long)]
+    pub id: Option<SessionId>,
+    /// The session's name, which stands wherever an id does; else made of the directory's
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The session's options.
+    #[command(flatten)]
+    pub options: Options,
 }
 
 /// `rm`.

@@ -63,6 +63,13 @@ pub(super) fn turns(text: &str) -> Result<usize, String> {
     turns.ok_or_else(|| format!("1 to {MOST} turns can be shown"))
 }
 
+/// A number of newest events.
+pub(super) fn newest(text: &str) -> Result<usize, String> {
+    const MOST: usize = crate::api::MAX_NEWEST;
+    let events = text.parse().ok().filter(|events| (1..=MOST).contains(events));
+    events.ok_or_else(|| format!("1 to {MOST} events can be shown"))
+}
+
 /// A number of hits.
 pub(super) fn hits(text: &str) -> Result<usize, String> {
     const MOST: usize = protocol::bounds::HITS;

@@ -10,12 +10,17 @@ use tokio::time::Instant;
 
 use super::permission::{Asked, answered};
 use super::view::{Entered, View};
+use crate::cli::permissions::offer;
+use crate::cli::question::in_full;
 use crate::cli::ui::form::Form;
 use crate::client::Request;
 
 /// The time for which a permission is not shown, because a policy may answer it. The policy's answer comes
 /// with the same commit.
 const BRIEFLY: Duration = Duration::from_millis(100);
+
+/// The time that a person needs at least to see that something asks. A number that is sent earlier answers nothing.
+const NOTICED: Duration = Duration::from_millis(500);
 
 /// Words that answer a question, in small letters, beside the names of its options.
 const ANSWERS: [&str; 10] = ["yes", "y", "no", "n", "ok", "allow", "deny", "always", "never", "reject"];
@@ -26,7 +31,7 @@ impl View<'_> {
         if self.open.iter().any(|open| open.id == id) {
             return;
         }
-        self.open.push(Asked { id, title, options, first: None, shown: false });
+        self.open.push(Asked { id, title, options, first: None, offered: None, shown: false });
         // Of the past those are shown that still wait, once the present is reached.
         if self.live {
             self.due = Some(Instant::now() + BRIEFLY);
@@ -36,24 +41,31 @@ impl View<'_> {
     /// Of all permissions that waited when this client came. Those that were offered keep their numbers.
     pub(super) fn permissions(&mut self, waiting: Vec<PermissionInfo>) {
         self.open.retain(|open| waiting.iter().any(|waits| waits.permission_id == open.id));
+        // A client that looked on until now has no numbers to answer by.
+        let drives = self.drives && !self.mute;
+        self.open
+            .iter_mut()
+            .filter(|open| drives && open.first.is_none())
+            .for_each(|open| open.shown = false);
         for waits in waiting {
-            self.permission(waits.permission_id, waits.title, waits.options);
+            let title = in_full(&waits);
+            self.permission(waits.permission_id, title, waits.options);
         }
         self.show_due_now();
     }
 
     pub(super) fn permission_ended(&mut self, id: PermissionId, option: &str, by: Decider) {
         let known = self.open.iter().position(|open| open.id == id).map(|at| self.open.remove(at));
-        self.note(&answered(id, known.as_ref(), option, by));
+        self.tell(&answered(id, known.as_ref(), option, by));
     }
 
     pub(super) fn permission_expired(&mut self, id: PermissionId, reason: &str) {
         let known = self.open.iter().position(|open| open.id == id).map(|at| self.open.remove(at));
         match known {
             Some(open) if !open.shown => {
-                self.note(&format!("{id}: the agent asked: {}; expired: {reason}", open.title));
+                self.tell(&format!("{id}: the agent asked: {}; expired: {reason}", open.title));
             }
-            _ => self.note(&format!("{id} expired: {reason}")),
+            _ => self.tell(&format!("{id} expired: {reason}")),
         }
     }
 
@@ -77,14 +89,14 @@ impl View<'_> {
                 true => self.show_permission(at),
                 false => {
                     let id = self.open[at].id;
-                    self.note(&format!("{id} waits until the form is done"));
+                    self.tell(&format!("{id} waits until the form is done"));
                 }
             }
         }
     }
 
     fn show_permission(&mut self, at: usize) {
-        let Asked { id, title, options, first, shown } = &mut self.open[at];
+        let Asked { id, title, options, first, offered, shown } = &mut self.open[at];
         *shown = true;
         let asked = format!("{id}: the agent asks: {title}");
         let lines = if self.mute {
@@ -93,12 +105,31 @@ impl View<'_> {
             vec![format!("{asked}; it is for the one who drives to answer")]
         } else {
             let first = *first.get_or_insert(self.numbered + 1);
+            offered.get_or_insert_with(Instant::now);
             self.numbered = self.numbered.max(first + options.len() - 1);
             let options =
-                options.iter().enumerate().map(|(at, option)| format!("  {}) {}", first + at, option.name));
+                options.iter().enumerate().map(|(at, option)| format!("  {}) {}", first + at, offer(option)));
             std::iter::once(asked).chain(options).collect()
         };
-        lines.iter().for_each(|line| self.note(line));
+        lines.iter().for_each(|line| self.tell(line));
+    }
+
+    /// The permission with an option of this number, if it was not there yet when somebody began to type at `began`, or hardly is now:
+    /// the number may have been meant for something else.
+    pub(super) fn came_later(&self, number: usize, began: Instant) -> Option<PermissionId> {
+        let has = |open: &&Asked| {
+            open.first.is_some_and(|first| (first..first + open.options.len()).contains(&number))
+        };
+        let open = self.open.iter().find(has)?;
+        let too_early = |offered| began < offered || Instant::now() < offered + NOTICED;
+        open.offered.is_some_and(too_early).then_some(open.id)
+    }
+
+    /// Says that a number was typed before its permission was there.
+    pub(super) fn says_too_early(&mut self, id: PermissionId, number: usize) {
+        self.note(&format!(
+            "{id} came while you typed, and `{number}` was not sent: read it, then send the number again"
+        ));
     }
 
     /// Answers the permission that has an option of this number.
@@ -152,20 +183,20 @@ impl View<'_> {
         let form = Form::new(payload);
         let asked = format!("{id}: the agent asks: {}", form.message());
         if !self.live {
-            return self.note(&asked);
+            return self.tell(&asked);
         }
         if !self.drives {
-            return self.note(&format!("{asked}; it is for the one who drives to answer"));
+            return self.tell(&format!("{asked}; it is for the one who drives to answer"));
         }
         if self.mute {
-            self.note(&format!("{asked}; nobody is here to answer"));
+            self.tell(&format!("{asked}; nobody is here to answer"));
             let request = self.answers(id, serde_json::json!({ "action": "cancel" }));
             return self.owed.push(request);
         }
         self.forms.push_back((id, form));
         match self.forms.len() {
             1 => self.show_form(),
-            _ => self.note(&format!("{id} waits until the form before it is done")),
+            _ => self.tell(&format!("{id} waits until the form before it is done")),
         }
     }
 
@@ -174,7 +205,7 @@ impl View<'_> {
         let mut lines = vec![format!("{id}: the agent asks: {}", form.message())];
         lines.extend(form.lines());
         lines.extend(form.question());
-        lines.iter().for_each(|line| self.note(line));
+        lines.iter().for_each(|line| self.tell(line));
     }
 
     /// Removes a form that another client has answered, or that needs no answer any more.
@@ -182,7 +213,7 @@ impl View<'_> {
         let known = self.forms.iter().position(|(known, _)| *known == id);
         if let Some(at) = known {
             self.forms.remove(at);
-            self.note(&format!("{id} is over: {why}"));
+            self.tell(&format!("{id} is over: {why}"));
             if at == 0 {
                 self.show_next();
             }
@@ -209,10 +240,10 @@ impl View<'_> {
                 self.show_next();
                 return Entered::request(request);
             }
-            Ok(None) => question.iter().for_each(|question| self.note(question)),
+            Ok(None) => question.iter().for_each(|question| self.tell(question)),
             Err(why) => {
                 self.note(&why);
-                question.iter().for_each(|question| self.note(question));
+                question.iter().for_each(|question| self.tell(question));
             }
         }
         Entered::Nothing

@@ -7,6 +7,7 @@ use std::io::{self, BufRead, ErrorKind, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use protocol::PromptId;
 use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 use signal_hook::consts::SIGINT;
 use tokio::sync::mpsc;
@@ -34,6 +35,16 @@ pub enum Typed {
     Detach,
     /// A pipe or file has come to its end.
     End,
+    /// End the turn of this prompt, in which the key was pressed.
+    Abort(PromptId),
+    /// Drive instead of whoever drives.
+    TakeOver,
+    /// Older events are to be loaded.
+    Older,
+    /// The newest events are to be loaded again.
+    Newest,
+    /// Stop this process, as Ctrl-Z does.
+    Suspend,
 }
 
 /// Reads standard input in a thread of its own, which ends with the process.
@@ -363,8 +374,8 @@ impl Drop for Terminal {
     }
 }
 
-/// Stops this process as Ctrl-Z does, if a shell is there that can let it go on.
-pub fn stop() {
+/// Stops this process as Ctrl-Z does, if a shell is there that can let it go on. Returns false if there is none.
+pub fn stop() -> bool {
     let parent = rustix::process::getppid();
     let session = rustix::process::getsid(None).ok();
     let in_session = parent.is_some() && rustix::process::getsid(parent).ok() == session;
@@ -373,6 +384,7 @@ pub fn stop() {
         // A process that cannot be stopped goes on.
         let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTSTP);
     }
+    in_session && other_group
 }
 
 #[cfg(test)]

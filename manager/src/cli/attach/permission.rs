@@ -3,6 +3,7 @@
 use protocol::PermissionId;
 use protocol::event::Decider;
 use protocol::wire::PermissionOption;
+use tokio::time::Instant;
 
 /// A permission that waits. Its options keep their numbers: an answer that is typed late still means the option that
 /// the person read.
@@ -12,6 +13,8 @@ pub(super) struct Asked {
     pub(super) options: Vec<PermissionOption>,
     /// The number of its first option; absent until this client is offered the options.
     pub(super) first: Option<usize>,
+    /// Since when the person can have read it.
+    pub(super) offered: Option<Instant>,
     pub(super) shown: bool,
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::view::{Standing, View};
 use crate::attachments;
 use crate::cli::events;
+use crate::cli::question;
 use crate::cli::send;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
@@ -24,10 +25,14 @@ impl<'a> View<'a> {
                 return Err(Failure::from(Box::<protocol::api::Problem>::new(problem)));
             }
             "gap" => {
-                events::show_gap(self.ui, &frame.data)?;
+                match &mut self.chat {
+                    None => events::show_gap(self.ui, &frame.data)?,
+                    Some(chat) => chat.note(self.newest, "events before this were pruned"),
+                }
                 return Ok(false);
             }
             "attached" => {
+                self.lost = false;
                 self.client = serde_json::from_str::<ClientInfo>(&frame.data).ok().map(|info| info.client_id);
                 self.drives = self.role == Role::Driver;
                 self.live = false;
@@ -43,6 +48,9 @@ impl<'a> View<'a> {
         let Ok(event) = serde_json::from_str::<Event>(&frame.data) else { return Ok(false) };
         self.know(&event.kind);
         self.signs(&event.kind);
+        if let Some(chat) = &mut self.chat {
+            chat.take(&event);
+        }
         let gone = matches!(event.kind, EventKind::SessionDeleted {});
         if !matches!(event.kind, EventKind::PermissionResolved { .. }) {
             self.show_due();
@@ -77,6 +85,28 @@ impl<'a> View<'a> {
             | EventKind::SessionReady { .. }
             | EventKind::SessionRestarting { .. }
             | EventKind::SessionWoken {} => self.standing = Standing::Up,
+            _ => {}
+        }
+        self.moving = match kind {
+            EventKind::SessionStarted { .. } | EventKind::SessionWoken {} => Some("starting"),
+            EventKind::SessionRestarting { .. } => Some("restarting"),
+            EventKind::SessionHibernated {} => Some("hibernated"),
+            EventKind::SessionReady { .. }
+            | EventKind::SessionAdopted { .. }
+            | EventKind::SessionStopped { .. }
+            | EventKind::SessionFailed { .. } => None,
+            _ => self.moving,
+        };
+        match kind {
+            EventKind::ClientAttached { client_id, name, role, .. } => {
+                self.clients.insert(*client_id, (name.clone(), *role));
+            }
+            EventKind::ClientDetached { client_id } => drop(self.clients.remove(client_id)),
+            EventKind::DriverChanged { driver } => {
+                for (client, (_, role)) in &mut self.clients {
+                    *role = if Some(*client) == *driver { Role::Driver } else { Role::Viewer };
+                }
+            }
             _ => {}
         }
     }
@@ -137,7 +167,7 @@ impl<'a> View<'a> {
                 self.texts.insert(prompt_id, text);
             }
             EventKind::PromptQueued { prompt_id, position } => {
-                self.note(&events::queued(prompt_id, position));
+                self.tell(&events::queued(prompt_id, position));
             }
             EventKind::PromptStarted { prompt_id } => {
                 let text = self.texts.remove(&prompt_id).unwrap_or_default();
@@ -147,12 +177,12 @@ impl<'a> View<'a> {
                 self.print(&format!("{shown}\n"))?;
             }
             EventKind::MessageChunk { stream, text, .. } => self.chunk(stream, &text)?,
-            EventKind::ToolCallStarted { title, .. } => self.note(&format!("tool: {title}")),
+            EventKind::ToolCallStarted { title, .. } => self.tell(&format!("tool: {title}")),
             EventKind::ToolCallInterrupted { tool_call_id, .. } => {
-                self.note(&format!("tool call {tool_call_id} was cut off"));
+                self.tell(&format!("tool call {tool_call_id} was cut off"));
             }
-            EventKind::PermissionRequested { permission_id, title, options, .. } => {
-                self.permission(permission_id, title, options);
+            EventKind::PermissionRequested { permission_id, title, options, payload, .. } => {
+                self.permission(permission_id, question::of_event(&title, &payload), options);
             }
             EventKind::PermissionResolved { permission_id, option_id, by } => {
                 self.permission_ended(permission_id, &option_id, by);
@@ -176,6 +206,9 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn chunk(&mut self, stream: Stream, text: &str) -> Outcome {
+        if self.chat.is_some() {
+            return Ok(());
+        }
         let shown = self.out.feed(text);
         if stream == Stream::Stdout || !shown.trim().is_empty() {
             self.line_open =
@@ -206,38 +239,41 @@ impl<'a> View<'a> {
             EventKind::TurnCompleted { outcome: Ended::Completed, stop_reason, exit, .. } => {
                 self.break_line()?;
                 if let Some(exit) = exit.filter(|exit| !exit.is_success()) {
-                    self.note(&format!("the agent failed: {exit}"));
+                    self.tell(&format!("the agent failed: {exit}"));
                 } else if let Some((_, early)) = send::early(&stop_reason) {
-                    self.note(early);
+                    self.tell(early);
                 } else if stop_reason != "end_turn" {
-                    self.note(&format!("the turn ended: {stop_reason}"));
+                    self.tell(&format!("the turn ended: {stop_reason}"));
                 }
             }
-            EventKind::TurnCompleted { .. } => self.note("the turn was aborted"),
+            EventKind::TurnCompleted { .. } => self.tell("the turn was aborted"),
             EventKind::TurnInterrupted { prompt_id, reason, will_retry, .. } => {
                 let next = match will_retry {
                     true => "it is tried again".to_owned(),
                     false => format!("`kennel resolve {prompt_id} --retry` sends it again"),
                 };
                 self.trouble(format!("the turn was cut off: {reason}; {next}"));
+                if !will_retry {
+                    self.tell_interrupted(prompt_id);
+                }
             }
             EventKind::SessionRestarting { reason, old_pid, .. } => {
                 self.trouble(events::restarting(&self.called, &reason, old_pid));
             }
             EventKind::SessionReady { .. } | EventKind::TurnStarted { .. } => self.trouble = None,
             EventKind::SessionRestarted { restore, .. } => {
-                self.note(&format!("the session is back; the agent's memory: {restore}"));
+                self.tell(&format!("the session is back; the agent's memory: {restore}"));
             }
-            EventKind::SessionStopped { .. } => self.note("the session was stopped"),
+            EventKind::SessionStopped { .. } => self.tell("the session was stopped"),
             EventKind::SessionFailed { reason, .. } => {
                 let what = format!(
                     "the session has failed: {reason}; `kennel restart {}` tries again",
                     self.session
                 );
-                self.note(&what);
+                self.tell(&what);
             }
-            EventKind::SessionDeleted {} => self.note("the session was removed"),
-            EventKind::SystemMessage { text } => self.note(&text),
+            EventKind::SessionDeleted {} => self.tell("the session was removed"),
+            EventKind::SystemMessage { text } => self.tell(&text),
             // The rest is for `kennel events`.
             _ => {}
         }

@@ -2,6 +2,7 @@
 //! it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::io::IsTerminal;
 
 use protocol::api::{
     Accepted, CallInfo, PermissionInfo, PromptRequest, PromptState, QueuedPrompt, Role, SessionInfo, Status,
@@ -10,11 +11,12 @@ use protocol::api::{
 use protocol::{CallId, EventId, PromptId, SessionId};
 use tokio::time::Instant;
 
+use super::conversation::Conversation;
 use super::permission::Asked;
 use crate::cli::link::Link;
 use crate::cli::link::random_key;
 use crate::cli::ui::Ui;
-use crate::cli::ui::error::{Failure, Outcome};
+use crate::cli::ui::error::{Failure, Outcome, text_of};
 use crate::cli::ui::form::Form;
 use crate::cli::ui::render;
 use crate::client::{Request, encoded};
@@ -71,6 +73,16 @@ pub struct View<'a> {
     pub(super) tools: BTreeMap<String, String>,
     /// Requests to send that no typed line asked for.
     pub(super) owed: Vec<Request>,
+    /// The conversation, where it has the whole screen. Nothing is printed then.
+    pub chat: Option<Box<Conversation>>,
+    /// The newest note for the person, where the conversation has the whole screen.
+    pub notice: String,
+    /// Clients that are attached: name and role.
+    pub clients: BTreeMap<EventId, (String, Role)>,
+    /// The connection is lost, and is being made again.
+    pub lost: bool,
+    /// The session's process as the events report it, where it is neither up nor down for good.
+    pub(super) moving: Option<&'static str>,
 }
 
 /// The state of the session.
@@ -85,6 +97,8 @@ pub(super) enum Standing {
 pub enum Entered {
     /// The daemon is to be asked for it.
     Request(Box<Request>),
+    /// The same, for a prompt.
+    Prompt(Box<Request>),
     /// It is for the daemon, once this client drives.
     ToDrive,
     /// The line was not sent, and a note names the reason.
@@ -130,7 +144,42 @@ impl<'a> View<'a> {
             sign: None,
             tools: BTreeMap::new(),
             owed: Vec::new(),
+            chat: None,
+            notice: String::new(),
+            clients: BTreeMap::new(),
+            lost: false,
+            moving: None,
         }
+    }
+
+    /// The state of the session in a few words.
+    pub fn status(&self) -> &str {
+        match &self.standing {
+            Standing::Stopped => "stopped",
+            Standing::Failed(_) => "failed",
+            Standing::Unknown | Standing::Up => match (self.moving, self.running) {
+                (Some(moving), _) => moving,
+                (None, _) if !self.open.is_empty() || !self.forms.is_empty() => "needs you",
+                (None, Some(_)) => "running",
+                (None, None) => "idle",
+            },
+        }
+    }
+
+    /// Prompts that wait, and their texts where they are known.
+    pub fn waiting(&self) -> impl Iterator<Item = (PromptId, Option<&str>)> {
+        let waiting = self.prompts.iter().filter(|prompt| Some(**prompt) != self.running);
+        waiting.map(|prompt| (*prompt, self.texts.get(prompt).map(String::as_str)))
+    }
+
+    /// Permissions that are shown and wait, oldest first.
+    pub fn asked(&self) -> impl Iterator<Item = &Asked> {
+        self.open.iter().filter(|asked| asked.shown)
+    }
+
+    /// The form that is being filled in, and the number of forms that wait.
+    pub fn form_shown(&self) -> Option<(&Form, usize)> {
+        self.forms.front().map(|(_, form)| (form, self.forms.len()))
     }
 
     /// Returns true if a form can be shown: not to a program, and not with `--quiet`.
@@ -160,6 +209,7 @@ impl<'a> View<'a> {
     pub fn gone(&mut self) {
         self.role = if self.drives { Role::Driver } else { Role::Viewer };
         (self.client, self.live) = (None, false);
+        self.clients.clear();
     }
 
     /// The prompt whose turn runs on the screen.
@@ -204,6 +254,10 @@ impl<'a> View<'a> {
 
     /// Prints that the daemon has refused the typed line.
     pub fn refused(&mut self, failure: &Failure) -> Outcome {
+        if self.chat.is_some() {
+            self.notice = render::line(&self.ui.addressed(&text_of(failure)));
+            return Ok(());
+        }
         self.break_line()?;
         if let Some(text) = failure.text(false, self.ui.err_colour) {
             self.ui.write_err(&text);
@@ -211,12 +265,17 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    /// Asks how the session is and what waits for an answer, when this client has come.
-    pub async fn look(&mut self, link: &Link<'_>) {
-        let path = format!("/v1/sessions/{}", self.session);
+    /// Takes how the session is and what waits for an answer, when this client has come.
+    pub fn look(&mut self, looked: Looked) {
         // Events will report a state that cannot be read now.
-        if let Ok(info) = link.get::<SessionInfo>(Request::get(&*path)).await {
+        if let Some(info) = looked.info {
             self.called = render::session(&info.id, info.name.as_ref());
+            self.clients = info
+                .clients
+                .into_iter()
+                .map(|client| (client.client_id, (client.name, client.role)))
+                .collect();
+            self.moving = moving(info.status);
             self.head(info.status);
             // Also one that waits for its missing program, which the queue shows as waiting.
             self.running = self.running.take().or(info.running_prompt);
@@ -232,35 +291,43 @@ impl<'a> View<'a> {
                 self.note(&format!("{} {how}; `kennel restart {}` starts it", self.called, self.session));
             }
         }
-        let queue = link.get::<Vec<QueuedPrompt>>(Request::get(format!("{path}/queue"))).await;
-        for prompt in queue.unwrap_or_default() {
+        for prompt in looked.queue {
             match prompt.state {
                 PromptState::Running => self.running = Some(prompt.prompt_id),
                 PromptState::Queued => {}
-                PromptState::Interrupted => continue,
+                PromptState::Interrupted => {
+                    self.tell_interrupted(prompt.prompt_id);
+                    continue;
+                }
             }
             self.prompts.insert(prompt.prompt_id);
+            if let Some(chat) = self.chat.as_mut().filter(|_| prompt.state == PromptState::Queued) {
+                chat.waits(prompt.prompt_id, &prompt.text);
+                self.texts.insert(prompt.prompt_id, prompt.text);
+            }
         }
         // Forms first: what is typed goes to them.
-        let calls = link.get::<Vec<CallInfo>>(Request::get(format!("{path}/calls"))).await;
         self.forms.clear();
-        for waits in calls.unwrap_or_default() {
+        for waits in looked.calls {
             self.form(waits.call_id, &waits.method, &waits.payload);
         }
-        let permissions = link.get::<Vec<PermissionInfo>>(Request::get(format!("{path}/permissions"))).await;
-        self.permissions(permissions.unwrap_or_default());
+        self.permissions(looked.permissions);
     }
 
     /// Says once to a person at a terminal which session this is, and how it stands.
     fn head(&mut self, status: Status) {
         if !std::mem::replace(&mut self.headed, true) && self.ui.err_is_terminal && !self.mute {
-            self.note(&format!("attached to {}, {status}; Ctrl-P Ctrl-Q detaches", self.called));
+            self.tell(&format!("attached to {}, {status}; Ctrl-P Ctrl-Q detaches", self.called));
         }
     }
 
     /// Does what a line asks for.
     pub fn enter(&mut self, line: &str) -> Outcome<Entered> {
-        self.show_due();
+        let is_typed = self.chat.is_some() || std::io::stdin().is_terminal();
+        // A person has not read what the same key would bring up.
+        if !is_typed {
+            self.show_due();
+        }
         if !self.forms.is_empty() {
             return Ok(self.fill_in(line));
         }
@@ -281,6 +348,11 @@ impl<'a> View<'a> {
         if let Ok(number) = line.parse::<usize>()
             && (!self.open.is_empty() || (1..=self.numbered).contains(&number))
         {
+            // On the whole screen the keys have been looked at already.
+            if let Some(id) = self.came_later(number, Instant::now()).filter(|_| is_typed) {
+                self.says_too_early(id, number);
+                return Ok(Entered::Unsent);
+            }
             return Ok(self.choose(number));
         }
         if self.is_like_an_answer(line) {
@@ -293,30 +365,48 @@ impl<'a> View<'a> {
         let (text, attachments) = (line.trim_start().to_owned(), Vec::new());
         let prompt = PromptRequest { text, when_busy: WhenBusy::Queue, attachments };
         let path = format!("/v1/sessions/{}/prompts", self.session);
-        Ok(Entered::request(Request::post(path).json(&prompt).key(&random_key()?)))
+        Ok(Entered::Prompt(Box::new(Request::post(path).json(&prompt).key(&random_key()?))))
     }
 
     pub(super) fn print(&self, text: &str) -> Outcome {
-        if self.ui.json { Ok(()) } else { self.ui.print(text) }
+        if self.ui.json || self.chat.is_some() { Ok(()) } else { self.ui.print(text) }
     }
 
     pub(super) fn break_line(&mut self) -> Outcome {
         if std::mem::take(&mut self.line_open) { self.print("\n") } else { Ok(()) }
     }
 
-    /// Prints a note between the agent's lines.
+    /// Prints what an event says between the agent's lines. On the whole screen the conversation says it.
+    pub(super) fn tell(&mut self, text: &str) {
+        if self.chat.is_none() {
+            self.note(text);
+        }
+    }
+
+    /// Prints a note between the agent's lines, or shows it on the screen until the next key.
     pub fn note(&mut self, text: &str) {
-        if !self.ui.json {
+        if self.chat.is_some() {
+            self.notice = render::line(&self.ui.addressed(text));
+        } else if !self.ui.json {
             // A reader that is gone is found by what is printed next.
             let _ = self.break_line();
             self.ui.note(text);
         }
     }
 
+    /// Says on the whole screen what becomes of a prompt whose turn was cut off.
+    pub(super) fn tell_interrupted(&mut self, id: PromptId) {
+        if self.chat.is_some() {
+            self.note(&format!(
+                "{id} was interrupted: `kennel resolve {id} --retry` sends it again, `--drop` gives it up"
+            ));
+        }
+    }
+
     /// Says why nothing can begin, unless that was said last.
     pub(super) fn trouble(&mut self, text: String) {
         if self.trouble.as_ref() != Some(&text) {
-            self.note(&text);
+            self.tell(&text);
             self.trouble = Some(text);
         }
     }
@@ -326,6 +416,35 @@ impl<'a> View<'a> {
         let rest = self.out.end();
         let _ = self.print(&rest).and_then(|()| self.break_line());
     }
+}
+
+/// The answers about the session that a client asks for when it has come.
+#[derive(Default)]
+pub struct Looked {
+    info: Option<SessionInfo>,
+    queue: Vec<QueuedPrompt>,
+    calls: Vec<CallInfo>,
+    permissions: Vec<PermissionInfo>,
+}
+
+impl Looked {
+    /// Asks how the session is and what waits for an answer.
+    pub async fn at(link: &Link<'_>, session: &SessionId) -> Self {
+        let path = format!("/v1/sessions/{session}");
+        let of = |what: &str| Request::get(format!("{path}/{what}"));
+        Self {
+            info: link.get(Request::get(&*path)).await.ok(),
+            queue: link.get(of("queue")).await.unwrap_or_default(),
+            calls: link.get(of("calls")).await.unwrap_or_default(),
+            permissions: link.get(of("permissions")).await.unwrap_or_default(),
+        }
+    }
+}
+
+/// The word for a status in which the session's process comes or goes.
+fn moving(status: Status) -> Option<&'static str> {
+    use Status::{Adopting, Hibernated, Restarting, Starting, Stopping};
+    matches!(status, Adopting | Hibernated | Restarting | Starting | Stopping).then(|| status.as_str())
 }
 
 /// Returns the name of this client: the user's, from the environment or from the kernel.

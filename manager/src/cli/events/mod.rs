@@ -5,14 +5,13 @@ use std::time::Duration;
 use protocol::api::{Gap, ManagerInfo};
 use protocol::event::{Event, Timestamp};
 use serde::Deserialize;
-use unicode_width::UnicodeWidthStr;
 
 use crate::cli::args;
 use crate::cli::link::Link;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
-use crate::cli::ui::table::broken;
+use crate::cli::ui::table::within;
 use crate::client::sse::Frame;
 use crate::client::{ClientError, Request};
 use crate::units;
@@ -27,16 +26,56 @@ pub async fn events(link: &Link<'_>, args: args::Events) -> Outcome {
         Some(typed) => format!("/v1/sessions/{}/events", link.find(typed).await?),
         None => "/v1/events".into(),
     };
-    let mut after = match args.after {
+    let begins = args.since.is_some() || args.last.is_some();
+    let after = match args.after {
         Some(after) => after,
-        None if args.follow => link.get::<ManagerInfo>(Request::get("/v1/manager")).await?.last_event_id,
+        None if args.follow && !begins => {
+            link.get::<ManagerInfo>(Request::get("/v1/manager")).await?.last_event_id
+        }
         None => 0,
     };
-    read(link, &path, &mut after, args.follow, |frame| {
-        show(link.ui, frame)?;
-        Ok(frame.event == "session.deleted" && args.id.is_some())
-    })
-    .await
+    // Nothing that is read later is before an event that was read.
+    let (mut place, only) = ((after, begin(&args)), only(&args));
+    let ask =
+        |(after, begin): &(u64, String)| format!("{path}?after={after}&follow={}{begin}{only}", args.follow);
+    let read = read_on(link, &mut place, ask, args.follow, |frame, place| {
+        if let Some(id) = frame.id {
+            *place = (id, String::new());
+        }
+        let is_end = frame.event == DELETED && args.id.is_some();
+        if !is_end || args.types.is_empty() || args.types.contains(&frame.event) {
+            show(link.ui, frame)?;
+        }
+        Ok(is_end)
+    });
+    read.await.map_err(|failure| replaced(link, failure))
+}
+
+/// The type of a session's last event.
+const DELETED: &str = "session.deleted";
+
+/// The parameters for the beginning.
+fn begin(args: &args::Events) -> String {
+    let since = args.since.map(|since| format!("&since={}", units::rfc3339(since))).unwrap_or_default();
+    let last = args.last.map(|last| format!("&last={last}")).unwrap_or_default();
+    since + &last
+}
+
+/// The parameter for the types. A stream of one session has its last event, too, which ends it.
+fn only(args: &args::Events) -> String {
+    if args.types.is_empty() {
+        return String::new();
+    }
+    let end = args.id.is_some() && !args.types.iter().any(|name| name == DELETED);
+    format!("&type={}{}", args.types.join(","), if end { format!(",{DELETED}") } else { String::new() })
+}
+
+/// The hint about an event that is not there yet.
+fn replaced(link: &Link<'_>, failure: Failure) -> Failure {
+    match failure.is("invalid_cursor") && !link.ui.json {
+        true => failure.hint("was the state directory replaced? `--after 0` begins at the beginning"),
+        false => failure,
+    }
 }
 
 /// Reads the stream at this path from `after` on, over all connections that it takes, until its end or until `take` returns true.
@@ -53,10 +92,7 @@ pub async fn read(
         *after = frame.id.unwrap_or(*after);
         take(frame)
     });
-    read.await.map_err(|failure| match failure.is("invalid_cursor") && !link.ui.json {
-        true => failure.hint("was the state directory replaced? `--after 0` begins at the beginning"),
-        false => failure,
-    })
+    read.await.map_err(|failure| replaced(link, failure))
 }
 
 /// Reads a stream from a place on, over all connections that it takes, until its end or until `take` returns true. `ask` makes the
@@ -135,41 +171,57 @@ struct Head {
     data: serde_json::Value,
 }
 
-/// Indent of an event's further lines.
-const INDENT: usize = 4;
-/// With fewer columns the terminal has no room for an event on one line.
+/// With fewer columns the terminal has no room for days.
 const NARROW: usize = 80;
 
-/// Writes an event for people: on one line, or on some where the terminal is narrow.
+/// Writes an event for people on one line, cut to so many columns.
 fn line(json: &str, colour: bool, columns: Option<usize>) -> String {
+    let cut = |line: &str| columns.map_or_else(|| line.to_owned(), |columns| within(line, columns));
     let Ok(head) = serde_json::from_str::<Head>(json) else {
-        return render::line(json);
+        return cut(&render::line(json));
     };
     let shown = match serde_json::from_str::<Event>(json) {
         Ok(event) => text::text(&event.kind),
         Err(_) => head.data.to_string(),
     };
-    let before = format!("{:>5}  {}", head.id, units::time(head.at));
-    let (session, shown) = (render::line(head.session.as_deref().unwrap_or("-")), render::line(&shown));
+    let session = render::line(head.session.as_deref().unwrap_or("-"));
     let style = match head.kind.as_str() {
         "turn.interrupted" | "session.restarting" | "session.failed" | "subagent.lost" => render::RED,
         "turn.completed" | "session.restarted" | "session.ready" => render::GREEN,
         _ => render::CYAN,
     };
-    let (kind, painted) = (render::line(&head.kind), render::paint(&before, render::DIM, colour));
-    let line = match columns.filter(|columns| *columns < NARROW) {
-        Some(columns) => {
-            let session = broken(&session, before.len() + 2, columns, INDENT);
-            let shown = broken(&shown, INDENT + kind.width() + 2, columns, INDENT);
-            let kind = render::paint(&kind, style, colour);
-            format!("{painted}  {session}\n{:INDENT$}{kind}  {shown}", "")
+    let (kind, at, shown) = (render::line(&head.kind), units::local(head.at), render::line(&shown));
+    // Without the day and without columns a narrow terminal has room for the type.
+    let is_narrow = columns.is_some_and(|columns| columns < NARROW);
+    let (before, head, whole) = match is_narrow {
+        true => {
+            let before = format!("{} {}", head.id, at.split_once(' ').map_or(at.as_str(), |(_, time)| time));
+            let start = format!("{before} {session} ");
+            let whole = format!("{start}{kind} {shown}");
+            (before, start, whole)
         }
-        None => {
-            let kind = render::paint(&format!("{kind:<18}"), style, colour);
-            format!("{painted}  {session:<10}  {kind}  {shown}")
+        false => {
+            let before = format!("{:>5}  {at}", head.id);
+            let start = format!("{before}  {session:<10}  ");
+            let whole = format!("{start}{kind:<18}  {shown}");
+            (before, start, whole)
         }
     };
-    line.trim_end().to_owned()
+    let line = cut(whole.trim_end());
+    let named = head.len() + kind.len();
+    // What is cut within its head has no colours.
+    match line.get(..named).filter(|start| colour && whole.starts_with(start)) {
+        Some(_) => {
+            let (kind, rest) = (&line[head.len()..named], &line[named..]);
+            let between = &head[before.len()..];
+            format!(
+                "{}{between}{}{rest}",
+                render::paint(&before, render::DIM, true),
+                render::paint(kind, style, true)
+            )
+        }
+        None => line,
+    }
 }
 
 /// A turn that shows nothing for this long gets a line that names what the turn waits for.
@@ -196,7 +248,14 @@ pub fn asked_of_user(method: &str, payload: &serde_json::Value) -> Option<String
 
 #[cfg(test)]
 mod tests {
+    use unicode_width::UnicodeWidthStr;
+
     use super::*;
+
+    /// The time of an event by this machine's clock, as it is shown.
+    fn noon() -> String {
+        units::local(Timestamp(1_769_860_800_000))
+    }
 
     #[test]
     fn events_are_one_harmless_line_each() {
@@ -204,27 +263,40 @@ mod tests {
             "type":"message.chunk","data":{"turn":1,"prompt_id":"prompt-7","stream":"stdout","text":"a\u001b[2J\nb\n"}}"#;
         assert_eq!(
             line(chunk, false, None),
-            "   12  2026-01-31T12:00:00Z  session-1   message.chunk       a\\u{1b}[2J b"
+            format!("   12  {}  session-1   message.chunk       a\\u{{1b}}[2J b", noon())
         );
         let restarted = r#"{"id":3,"at":"2026-01-31T12:00:00.000Z","session":"s","incarnation":2,"type":"session.restarted",
             "data":{"old_pid":10,"new_pid":11,"reason":"killed by SIGKILL","restore":"fresh"}}"#;
-        assert_eq!(
-            line(restarted, false, Some(80)),
-            "    3  2026-01-31T12:00:00Z  s           session.restarted   pid 10 -> 11, fresh: killed by SIGKILL"
+        let whole = format!(
+            "    3  {}  s           session.restarted   pid 10 -> 11, fresh: killed by SIGKILL",
+            noon()
         );
+        assert_eq!(line(restarted, false, None), whole);
+        let painted = line(restarted, true, Some(80));
+        let plain = anstream::adapter::strip_str(&painted).to_string();
+        assert_eq!(plain, line(restarted, false, Some(80)));
+        assert!(painted.contains("\u{1b}[32msession.restarted\u{1b}[0m"), "{painted:?}");
     }
 
     #[test]
-    fn events_are_no_wider_than_a_narrow_terminal() {
-        let restarted = r#"{"id":3,"at":"2026-01-31T12:00:00.000Z","session":"s","incarnation":2,"type":"session.restarted",
-            "data":{"old_pid":10,"new_pid":11,"reason":"killed by SIGKILL","restore":"fresh"}}"#;
-        assert_eq!(
-            line(restarted, false, Some(40)),
-            "    3  2026-01-31T12:00:00Z  s\n    session.restarted  pid 10 -> 11,\n    fresh: killed by SIGKILL"
-        );
-        for columns in 30..80 {
-            let text = line(restarted, false, Some(columns));
-            assert!(text.lines().all(|line| line.width() <= columns), "{columns}: {text}");
+    fn an_event_is_one_line_no_wider_than_the_terminal() {
+        let said = r#"{"id":3,"at":"2026-01-31T12:00:00.000Z","session":"s","incarnation":2,"type":"message.chunk",
+            "data":{"turn":1,"prompt_id":"prompt-7","stream":"stdout","text":"漢字漢字漢字漢字漢字漢字漢字漢字漢字 and more"}}"#;
+        assert!(line(said, false, None).ends_with("and more"));
+        for columns in 1..130 {
+            let whole = match columns < NARROW {
+                true => format!("3 {} s message.chunk {}", &noon()[11..], &line(said, false, None)[60..]),
+                false => line(said, false, None),
+            };
+            for colour in [false, true] {
+                let text = anstream::adapter::strip_str(&line(said, colour, Some(columns))).to_string();
+                assert!(text.width() <= columns && text.lines().count() == 1, "{columns}: {text}");
+                let kept = text.strip_suffix('…').unwrap_or(&text);
+                assert!(
+                    whole.starts_with(kept) && (text == whole) == (columns >= whole.width()),
+                    "{columns}: {text}"
+                );
+            }
         }
     }
 
@@ -233,7 +305,7 @@ mod tests {
         let later = r#"{"id":1,"at":"2026-01-31T12:00:00.000Z","type":"moon.landed","data":{"x":"\u009b"}}"#;
         assert_eq!(
             line(later, false, None),
-            "    1  2026-01-31T12:00:00Z  -           moon.landed         {\"x\":\"\\u{9b}\"}"
+            format!("    1  {}  -           moon.landed         {{\"x\":\"\\u{{9b}}\"}}", noon())
         );
         assert_eq!(line("\u{1b}[2J", false, None), "\\u{1b}[2J");
     }

@@ -35,14 +35,30 @@ pub(super) fn text(kind: &EventKind) -> String {
 /// Writes events of sessions and of their processes.
 fn session(kind: &EventKind) -> String {
     match kind {
-        EventKind::SessionCreated { agent, workdir, name, labels: _, title, model, parent, started_by } => {
+        EventKind::SessionCreated {
+            agent,
+            workdir,
+            name,
+            labels: _,
+            title,
+            model,
+            parent,
+            started_by,
+            forked_from,
+            conversation,
+            told: _,
+        } => {
+            let forked = forked_from.as_ref().map(event_text::forked);
+            let taken_up = conversation.as_deref().map(event_text::taken_up);
             format!(
-                "{agent} in {workdir}{}{}{}{}{}",
+                "{agent} in {workdir}{}{}{}{}{}{}{}",
                 some(", named ", name.as_ref()),
                 some(", title ", title.as_ref()),
                 some(", model ", model.as_ref()),
                 some(", sub-agent of ", parent.as_ref()),
-                some(", started with ", started_by.as_ref())
+                some(", started with ", started_by.as_ref()),
+                some(", ", forked.as_ref()),
+                some(", ", taken_up.as_ref())
             )
         }
         EventKind::SessionStarted { pid } | EventKind::SessionAdopted { pid } => format!("pid {pid}"),
@@ -141,6 +157,13 @@ fn agent(kind: &EventKind) -> String {
             let text = payload["update"]["content"]["text"].as_str();
             let inner = text.map(render::output).unwrap_or_else(|| payload["update"].to_string());
             format!("sub-agent {}: {inner}", payload["sessionId"].as_str().unwrap_or_default())
+        }
+        EventKind::AgentUpdated { payload, .. } if payload["sessionUpdate"] == "conversation_loaded" => {
+            let turns = payload["turns"].as_array().map_or(0, Vec::len);
+            format!(
+                "the agent has told {turns} {} of its conversation",
+                if turns == 1 { "turn" } else { "turns" }
+            )
         }
         EventKind::PlanUpdated { payload, .. }
         | EventKind::UsageUpdated { payload, .. }

@@ -203,15 +203,8 @@ impl Server {
             }
             (Err(failure), None) => Err(failure),
             (Err(failure), Some(worktree)) => {
-                // After a refusal no sub-agent works in the worktree. Where the answer was lost, or came
-                // after the start, the worktree stays.
-                let refused = |failure: &Failure| match failure {
-                    Failure::Problem(problem, _) => {
-                        (400..500).contains(&problem.status) && problem.code != "overtaken"
-                    }
-                    Failure::Printed(_) | Failure::Unread => false,
-                };
-                if refused(&failure) {
+                // After a refusal no sub-agent works in the worktree.
+                if failure.has_started_nothing() {
                     let _ = tokio::task::spawn_blocking(move || worktree.remove()).await;
                 }
                 Err(failure)

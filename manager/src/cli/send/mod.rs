@@ -25,7 +25,7 @@ pub use watch::follow;
 
 /// `send`.
 pub async fn send(link: &Link<'_>, args: args::Send) -> Outcome {
-    if let Some(word) = args.text.first().filter(|word| args::Send::has_option(word)) {
+    if let Some(word) = args::misplaced::<args::Send>(&args.text) {
         link.ui.note(&format!("`{word}` is sent as part of the prompt: options stand before the session"));
     }
     let (text, attachments) = content(link, args.text, &args.files)?;

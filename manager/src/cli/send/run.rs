@@ -24,6 +24,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// `run`.
 pub async fn run(link: &Link<'_>, args: args::Run) -> Outcome {
+    if let Some(word) = args::misplaced::<args::Run>(&args.text) {
+        link.ui.note(&format!("`{word}` is sent as part of the prompt: options stand before it"));
+    }
     let prompt = {
         let (text, attachments) = content(link, args.text, &args.files)?;
         PromptRequest { text, when_busy: WhenBusy::Queue, attachments }
@@ -68,7 +71,8 @@ pub async fn run(link: &Link<'_>, args: args::Run) -> Outcome {
     match outcome {
         Err(Failure::Problem(mut problem, code)) if args.rm && problem.hint.is_some() => {
             problem.hint = Some(
-                "`--rm` removed the session; without it, `kennel show` and `kennel logs` tell more".into(),
+                "`--rm` leaves no session behind; without it, `kennel show` and `kennel logs` tell more"
+                    .into(),
             );
             Err(Failure::Problem(problem, code))
         }

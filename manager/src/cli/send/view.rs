@@ -7,6 +7,7 @@ use protocol::{PermissionId, PromptId, SessionId, Stream};
 use tokio::time::{Instant, sleep_until};
 
 use super::ended::completed;
+use crate::cli::question;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::client::sse::Frame;
@@ -392,9 +393,10 @@ impl<'a> View<'a> {
     /// Takes what the agent asks and how the question ended.
     fn question(&mut self, kind: &EventKind) {
         match kind {
-            EventKind::PermissionRequested { permission_id, title, .. } => {
+            EventKind::PermissionRequested { permission_id, title, payload, .. } => {
                 // A policy answers with the same commit.
-                self.asked = Some((Instant::now() + BRIEFLY, *permission_id, title.clone()));
+                self.asked =
+                    Some((Instant::now() + BRIEFLY, *permission_id, question::of_event(title, payload)));
             }
             EventKind::PermissionResolved { permission_id, option_id, by } => {
                 let unseen = self.asked.take_if(|(_, id, _)| id == permission_id);

@@ -16,10 +16,12 @@ use protocol::wire::AgentDetails;
 
 use crate::cli::events;
 use crate::cli::link::{Link, read};
+use crate::cli::question::in_full;
 use crate::cli::ui::error::Outcome;
 use crate::cli::ui::render;
 use crate::cli::ui::table::pairs;
 use crate::client::Request;
+use crate::event_text;
 use crate::system::clock;
 use crate::units;
 
@@ -81,7 +83,7 @@ async fn needs(link: &Link<'_>, id: &SessionId) -> Outcome<Vec<String>> {
     let permissions: Vec<PermissionInfo> = link.get(Request::get(format!("{path}/permissions"))).await?;
     let permissions = permissions.into_iter().map(|asked| {
         let id = asked.permission_id;
-        format!("an answer to {id}: {}; `kennel permissions allow {id}` or `deny`", asked.title)
+        format!("an answer to {id}: {}; `kennel permissions allow {id}` or `deny`", in_full(&asked))
     });
     let calls: Vec<CallInfo> = link.get(Request::get(format!("{path}/calls"))).await?;
     let calls =
@@ -161,6 +163,8 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     for (name, value, keeper) in render::limits(&session.limits, session.limited_by.as_ref()) {
         add(name, Some(format!("{value} ({keeper})")));
     }
+    add("origin", session.forked_from.as_ref().map(event_text::forked));
+    add("origin", session.conversation.as_deref().map(event_text::taken_up));
     add("restore", session.restore.map(|restore| restore.to_string()));
     add("waits for", session.waits_for.clone());
     add("running", session.running_prompt.map(|prompt| prompt.to_string()));

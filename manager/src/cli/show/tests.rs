@@ -44,6 +44,8 @@ pub fn session() -> SessionInfo {
             cpus: Some(Keeper::None),
         }),
         incarnation: 3,
+        forked_from: None,
+        conversation: None,
         restore: None,
         created_at: Timestamp(1_769_860_800_000),
         last_message_at: None,
@@ -66,6 +68,7 @@ pub fn session() -> SessionInfo {
             exit: Some(Exit::Signal(9)),
             last_words: vec!["one".into(), "\u{9b}2J".into()],
             survivors: vec![],
+            failed_at: Some(Timestamp(1_769_860_800_000)),
         }),
         needs: vec![Need {
             kind: NeedKind::Failed,

@@ -1,5 +1,8 @@
 //! The screen, drawn from its state alone.
 
+#[cfg(test)]
+mod tests;
+
 use protocol::api::{SessionInfo, Status};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -7,9 +10,11 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line as Text, Span};
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table, TableState, Wrap};
 
-use super::model::{Group, Line, MINUTES, Mode, Model, Row};
+use super::model::{Deed, Group, Line, MINUTES, Mode, Model, Row};
+use crate::cli::permissions::offer;
 use crate::cli::show::{name, says};
 use crate::cli::ui::render;
+use crate::cli::ui::screen::fitting;
 use crate::units;
 
 /// Lines below which the chosen session has no lines of its own at the bottom.
@@ -54,6 +59,9 @@ struct Column {
     text: fn(&Row, Look, u64) -> (String, Style),
 }
 
+/// The least width of a terminal that shows what sessions need.
+const NEEDS_FROM: u16 = 44;
+
 /// The columns, from left to right.
 const COLUMNS: [Column; 9] = [
     Column { head: "NAME", width: Constraint::Length(18), from: 0, text: |row, _, _| plain(name(&row.info)) },
@@ -63,7 +71,7 @@ const COLUMNS: [Column; 9] = [
         from: 30,
         text: |row, look, _| (row.info.status.as_str().to_owned(), look.status(row.info.status)),
     },
-    Column { head: "NEEDS", width: Constraint::Fill(3), from: 44, text: needs },
+    Column { head: "NEEDS", width: Constraint::Fill(3), from: NEEDS_FROM, text: needs },
     Column { head: "CPU", width: Constraint::Length(5), from: 84, text: |row, _, _| plain(&cpu(row)) },
     Column {
         head: "MEMORY",
@@ -108,7 +116,11 @@ pub fn draw(
     let [top, list, below, bottom] = Layout::vertical(parts).areas(area);
     frame.render_widget(Paragraph::new(heading(model, look, host)), top);
     match &model.mode {
-        Mode::Help => frame.render_widget(Paragraph::new(HELP).wrap(Wrap { trim: false }), list),
+        Mode::Help(from) => {
+            let last = rows(HELP, list.width).saturating_sub(list.height);
+            let help = Paragraph::new(HELP).wrap(Wrap { trim: false }).scroll(((*from).min(last), 0));
+            frame.render_widget(help, list);
+        }
         Mode::Answer(permission, skipped) => {
             let mut lines =
                 vec![Text::from(format!("{} asks:", asks(model, &permission.session_id))), Text::default()];
@@ -116,18 +128,35 @@ pub fn draw(
                 .extend(render::block(&permission.title).lines().map(|line| Text::from(format!("  {line}"))));
             lines.push(Text::default());
             for (number, option) in (1..).zip(&permission.options) {
-                lines.push(Text::from(format!("  {number}  {}", render::line(&option.name))));
+                lines.push(Text::from(format!("  {number}  {}", render::line(&offer(option)))));
             }
             frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).scroll((*skipped, 0)), list);
         }
-        Mode::List | Mode::Filter | Mode::Rename(_) | Mode::Stop(_) => {
+        Mode::List | Mode::Filter | Mode::Rename(_) | Mode::Sure(..) => {
             sessions(frame, list, model, table, look, now);
         }
     }
     if details > 0 {
         frame.render_widget(Paragraph::new(about(model)).wrap(Wrap { trim: false }), below);
     }
-    frame.render_widget(Paragraph::new(footer(model)), bottom);
+    frame.render_widget(Paragraph::new(footer(model, usize::from(bottom.width))), bottom);
+}
+
+/// The rows that a text of ASCII takes at this width, with its words whole.
+fn rows(text: &str, width: u16) -> u16 {
+    let width = usize::from(width).max(1);
+    let of_line = |line: &str| {
+        let (mut rows, mut used) = (1, 0);
+        for word in line.split(' ') {
+            let gap = usize::from(used > 0);
+            if used > 0 && used + gap + word.len() > width {
+                (rows, used) = (rows + 1, 0);
+            }
+            used += usize::from(used > 0) + word.len();
+        }
+        rows
+    };
+    text.lines().map(of_line).sum()
 }
 
 fn plain(text: &str) -> (String, Style) {
@@ -135,9 +164,10 @@ fn plain(text: &str) -> (String, Style) {
 }
 
 fn needs(row: &Row, look: Look, _: u64) -> (String, Style) {
-    match row.info.needs.first() {
+    match row.needs() {
         None => plain("-"),
-        Some(need) => (says(need), look.fg(Color::Yellow)),
+        Some((need, 0)) => (says(need), look.fg(Color::Yellow)),
+        Some((need, more)) => (format!("{} (+{more})", says(need)), look.fg(Color::Yellow)),
     }
 }
 
@@ -225,7 +255,11 @@ fn sessions(frame: &mut Frame<'_>, area: Rect, model: &Model, state: &mut TableS
         Line::Session(id) => {
             let row = model.row(id);
             let cells = shown.iter().filter_map(|column| {
-                let (text, style) = (column.text)(row?, look, now);
+                let (mut text, style) = (column.text)(row?, look, now);
+                // Where needs have no column.
+                if column.head == "NAME" && area.width < NEEDS_FROM && row?.needs().is_some() {
+                    text.insert_str(0, "! ");
+                }
                 Some(Cell::from(Span::styled(render::line(&text), style)))
             });
             TableRow::new(cells)
@@ -253,22 +287,44 @@ fn about(model: &Model) -> Vec<Text<'static>> {
         ),
         Text::from(render::line(&info.workdir)),
     ];
-    lines.extend(info.needs.iter().take(1).map(|need| Text::from(says(need))));
+    lines.extend(row.needs().map(|(need, _)| Text::from(says(need))));
     lines.push(Text::from(render::line(&row.line)));
     lines
 }
 
-fn footer(model: &Model) -> String {
+fn footer(model: &Model, width: usize) -> String {
     match &model.mode {
         Mode::List if !model.note.is_empty() => model.note.clone(),
-        Mode::List => "Enter attach  a answer  x abort  s stop  r restart  R rename  / filter  g group  n next  ? help  q quit".into(),
+        Mode::List => fitting(&KEYS, width),
         Mode::Filter => format!("/{}  (Enter keeps it, Esc shows all)", render::line(&model.filter)),
         Mode::Rename(text) => format!("new name: {}  (Enter, Esc)", render::line(text)),
         Mode::Answer(..) => "a number answers; Up and Down read on; Esc goes back".into(),
-        Mode::Stop(id) => format!("stop {id}, and what is below it? y/n"),
-        Mode::Help => "any key goes back".into(),
+        Mode::Sure(deed, id) => {
+            let called = model.row(id).map_or(id.as_str(), |row| name(&row.info));
+            match deed {
+                Deed::Stop => format!("stop {called}, and what is below it? y/n"),
+                Deed::Restart => format!("restart {called}, and cut its turn off? y/n"),
+                Deed::Abort => format!("end the turn of {called}? y/n"),
+            }
+        }
+        Mode::Help(_) => fitting(&["Up, Down: read on", "any other key goes back"], width),
     }
 }
+
+/// The keys of the list, the most needed first.
+const KEYS: [&str; 11] = [
+    "? help",
+    "q quit",
+    "Enter attach",
+    "a answer",
+    "n next",
+    "x abort",
+    "s stop",
+    "r restart",
+    "R rename",
+    "/ filter",
+    "g group",
+];
 
 const HELP: &str = "\
 Up Down j k       choose a session; PgUp, PgDn, Home, End
@@ -283,171 +339,8 @@ g                 group by directory, by agent, by label
 Ctrl-Z            suspend; `fg` comes back
 q Ctrl-C          quit: sessions go on
 
-CPU is in percent of one processor, MEMORY the sum over the session's processes, RESTARTS those of each of the last ten
-minutes since this screen was opened. The order is that of creation and does not change.";
-
-#[cfg(test)]
-mod tests {
-    use protocol::api::{Need, NeedKind, SessionLoad};
-    use protocol::event::{Event, EventKind, Timestamp};
-    use ratatui::Terminal;
-    use ratatui::backend::TestBackend;
-
-    use super::*;
-    use crate::cli::show::tests::session;
-
-    const NOW: u64 = 1_700_000_000_000;
-
-    fn some(count: usize) -> Model {
-        let one = |number: usize| SessionInfo {
-            id: format!("session-{number}").parse().unwrap(),
-            name: format!("web-{number}x").parse().ok(),
-            needs: Vec::new(),
-            ..session()
-        };
-        let mut model = Model::default();
-        model.sessions((1..=count).map(one).collect());
-        model
-    }
-
-    fn screen(model: &Model, columns: u16, rows: u16) -> String {
-        let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
-        let look = Look { colour: true, unicode: true };
-        let mut table = TableState::default();
-        terminal.draw(|frame| draw(frame, model, &mut table, look, None, NOW)).unwrap();
-        terminal.backend().to_string()
-    }
-
-    #[test]
-    fn nothing_of_an_agent_is_drawn_as_it_is_and_no_size_is_too_small() {
-        let mut model = some(30);
-        let chunk = EventKind::MessageChunk {
-            turn: 1,
-            prompt_id: protocol::PromptId(1),
-            stream: protocol::Stream::Stdout,
-            text: "evil \u{1b}[2J\u{202e}\u{7}\nnext 世界 line".into(),
-            payload: None,
-        };
-        let id = Some("session-1".parse().unwrap());
-        model.heard(&Event { id: 1, at: Timestamp(NOW), session: id, incarnation: 1, kind: chunk });
-        for mode in
-            [Mode::List, Mode::Filter, Mode::Rename("\u{1b}x".into()), Mode::Stop("s".into()), Mode::Help]
-        {
-            model.mode = mode;
-            for (columns, rows) in [(200, 60), (80, 24), (40, 10), (20, 5), (3, 2), (1, 1)] {
-                let drawn = screen(&model, columns, rows);
-                for bad in ['\u{1b}', '\u{7}', '\u{202e}', '\u{9b}'] {
-                    assert!(!drawn.contains(bad), "{drawn}");
-                }
-            }
-        }
-        model.mode = Mode::List;
-        assert!(screen(&model, 200, 60).contains("next 世"), "{}", screen(&model, 200, 60));
-    }
-
-    #[test]
-    fn the_order_stays_and_a_filter_that_hides_all_says_so() {
-        let mut model = some(3);
-        model.sessions(vec![]);
-        assert!(screen(&model, 80, 24).contains("kennel start"));
-        let mut model = some(3);
-        model.step(1);
-        assert_eq!(model.chosen.as_deref(), Some("session-2"));
-        let waits = SessionInfo {
-            needs: vec![Need {
-                kind: NeedKind::Permission,
-                id: None,
-                text: "rm".into(),
-                since: Timestamp(5),
-            }],
-            ..model.row("session-3").unwrap().info.clone()
-        };
-        let others = ["session-1", "session-2"].map(|id| model.row(id).unwrap().info.clone());
-        model.sessions(others.into_iter().chain([waits]).collect());
-        let order: Vec<Line<'_>> = model.lines();
-        assert_eq!(order, ["session-1", "session-2", "session-3"].map(Line::Session));
-        assert_eq!(model.chosen.as_deref(), Some("session-2"), "the choice stays as well");
-        assert!(screen(&model, 100, 24).contains("1 needs somebody"));
-        assert!(model.choose_waiting());
-        assert_eq!(model.chosen.as_deref(), Some("session-3"));
-        model.filter = "NONESUCH".into();
-        model.keep_choice();
-        assert_eq!(model.chosen, None);
-        assert!(screen(&model, 100, 24).contains("none of 3 sessions has `NONESUCH`"));
-        model.filter = "web-2X".into();
-        model.keep_choice();
-        assert_eq!(model.chosen.as_deref(), Some("session-2"));
-    }
-
-    #[test]
-    fn a_permission_longer_than_the_screen_is_read_to_its_end() {
-        let mut model = some(1);
-        let option = protocol::wire::PermissionOption {
-            id: "yes".into(),
-            name: "Yes, once".into(),
-            kind: "allow_once".into(),
-        };
-        let permission = protocol::api::PermissionInfo {
-            permission_id: protocol::PermissionId(7),
-            session_id: "session-1".parse().unwrap(),
-            session_name: None,
-            prompt_id: None,
-            title: (1..=40).map(|line| format!("step {line}\n")).collect(),
-            options: vec![option],
-            asked_at: Timestamp(NOW),
-        };
-        model.mode = Mode::Answer(Box::new(permission), 0);
-        assert!(!screen(&model, 60, 20).contains("1  Yes, once"));
-        let down = crossterm::event::KeyCode::Down;
-        for _ in 0..40 {
-            let key = crossterm::event::KeyEvent::new(down, crossterm::event::KeyModifiers::NONE);
-            super::super::keys::act_on(&mut model, &crossterm::event::Event::Key(key));
-        }
-        let read = screen(&model, 60, 20);
-        assert!(read.contains("step 40") && read.contains("1  Yes, once"), "{read}");
-    }
-
-    #[test]
-    fn figures_are_those_of_the_time_between_two_looks() {
-        let mut model = some(2);
-        let load = |cpu_ms| SessionLoad {
-            session_id: "session-1".parse().unwrap(),
-            processes: 2,
-            memory_bytes: 3 << 20,
-            cpu_ms,
-        };
-        model.loads(&[load(1_000)], NOW);
-        assert_eq!(model.row("session-1").unwrap().cpu, None);
-        model.loads(&[load(2_500)], NOW + 2_000);
-        assert_eq!(model.row("session-1").unwrap().cpu, Some(75.0));
-        assert!(screen(&model, 120, 24).contains("75%"));
-        model.loads(&[load(100)], NOW + 4_000);
-        assert_eq!(model.row("session-1").unwrap().cpu, Some(0.0), "processes have ended");
-        model.loads(&[], NOW + 6_000);
-        assert_eq!(model.row("session-1").unwrap().memory, None);
-    }
-
-    #[test]
-    fn restarts_stand_in_their_minutes() {
-        let mut model = some(1);
-        let mut restart = |at: u64| {
-            let kind = EventKind::SessionRestarted {
-                old_pid: None,
-                new_pid: 1,
-                reason: String::new(),
-                restore: protocol::Restore::Fresh,
-            };
-            let session = Some("session-1".parse().unwrap());
-            model.heard(&Event { id: 1, at: Timestamp(at), session, incarnation: 1, kind })
-        };
-        for at in [0, 0, 60_000, 180_000, 170_000] {
-            assert!(restart(NOW + at));
-        }
-        let row = model.row("session-1").unwrap();
-        assert_eq!(row.restarts(NOW + 240_000), [0, 0, 0, 0, 0, 2, 1, 0, 2, 0]);
-        assert_eq!(row.restarts(NOW + 3_600_000), [0; 10]);
-        let look = |unicode| Look { colour: false, unicode };
-        assert_eq!(bars(&[0, 1, 8, 90], look(true)), "·▁██");
-        assert_eq!(bars(&[0, 1, 8, 90], look(false)), ".18+");
-    }
-}
+CPU is in percent of one processor, MEMORY the sum over the session's processes.
+RESTARTS are those of each of the last ten minutes since this screen was opened.
+A wider terminal shows more columns: MEMORY from 70 on, CPU from 84, the last
+line from 100, TOKENS from 110, RESTARTS from 120, COST from 140.
+The order is that of creation and does not change.";

@@ -1,14 +1,16 @@
 //! Keys: what each does to the state, and what is to be asked of the daemon.
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use protocol::api::{AnswerRequest, EditSessionRequest, PermissionAnswer, PermissionInfo};
+use protocol::api::{AnswerRequest, EditSessionRequest, PermissionAnswer, PermissionInfo, Status};
 
-use super::model::{Mode, Model};
+use super::model::{Deed, Mode, Model};
 use crate::cli::show::name;
 use crate::client::Request;
 
 /// Sessions of a page.
 const PAGE: isize = 10;
+/// The most rows of the list of keys above the screen: on the narrowest one it has fewer.
+const HELP_ROWS: u16 = 100;
 /// The longest text that is typed, in characters.
 const TYPED: usize = 200;
 
@@ -50,15 +52,12 @@ pub fn act_on(model: &mut Model, event: &Event) -> Act {
     model.note.clear();
     match std::mem::take(&mut model.mode) {
         Mode::List => listed(model, key),
-        Mode::Help => Act::Nothing,
+        Mode::Help(from) => helped(model, key, from),
         Mode::Filter => filtered(model, key),
         Mode::Rename(text) => renamed(model, key, text),
         Mode::Answer(permission, skipped) => answered(model, key, permission, skipped),
-        Mode::Stop(id) => match key.code {
-            KeyCode::Char('y') => {
-                let request = Request::post(format!("/v1/sessions/{id}/stop?orphans=stop")).repeatable();
-                Act::Ask(format!("{id} is stopped"), request)
-            }
+        Mode::Sure(deed, id) => match key.code {
+            KeyCode::Char('y' | 'Y') => done(model, deed, &id),
             _ => Act::Nothing,
         },
     }
@@ -74,7 +73,7 @@ fn listed(model: &mut Model, key: &KeyEvent) -> Act {
         KeyCode::Home => model.step(isize::MIN),
         KeyCode::End => model.step(isize::MAX),
         KeyCode::Char('/') => model.mode = Mode::Filter,
-        KeyCode::Char('?' | 'h') => model.mode = Mode::Help,
+        KeyCode::Char('?' | 'h') => model.mode = Mode::Help(0),
         KeyCode::Char('g') => model.regroup(),
         KeyCode::Esc => {
             model.filter.clear();
@@ -92,7 +91,8 @@ fn listed(model: &mut Model, key: &KeyEvent) -> Act {
 fn on_chosen(model: &mut Model, key: KeyCode) -> Act {
     let Some(row) = model.chosen() else { return Act::Nothing };
     let (id, called) = (row.info.id.to_string(), name(&row.info).to_owned());
-    let post = |path: &str| Request::post(format!("/v1/sessions/{id}/{path}"));
+    // A slip of the finger costs a turn otherwise.
+    let runs = matches!(row.info.status, Status::Running | Status::RequiresAction);
     match key {
         KeyCode::Enter => Act::Attach(id),
         KeyCode::Char('a') => match model.permission() {
@@ -102,18 +102,43 @@ fn on_chosen(model: &mut Model, key: KeyCode) -> Act {
                 Act::Nothing
             }
         },
-        KeyCode::Char('x') => Act::Ask(format!("the turn of {called} is ended"), post("abort")),
-        KeyCode::Char('r') => Act::Ask(format!("{called} is restarted"), post("restart").repeatable()),
-        KeyCode::Char('s') => {
-            model.mode = Mode::Stop(id);
-            Act::Nothing
-        }
+        KeyCode::Char('x') if runs => sure(model, Deed::Abort, id),
+        KeyCode::Char('x') => done(model, Deed::Abort, &id),
+        KeyCode::Char('r') if runs => sure(model, Deed::Restart, id),
+        KeyCode::Char('r') => done(model, Deed::Restart, &id),
+        KeyCode::Char('s') => sure(model, Deed::Stop, id),
         KeyCode::Char('R') => {
             model.mode = Mode::Rename(String::new());
             Act::Nothing
         }
         _ => Act::Nothing,
     }
+}
+
+fn sure(model: &mut Model, deed: Deed, id: String) -> Act {
+    model.mode = Mode::Sure(deed, id);
+    Act::Nothing
+}
+
+fn done(model: &Model, deed: Deed, id: &str) -> Act {
+    let called = model.row(id).map_or(id, |row| name(&row.info)).to_owned();
+    let post = |path: &str| Request::post(format!("/v1/sessions/{id}/{path}"));
+    match deed {
+        Deed::Abort => Act::Ask(format!("the turn of {called} is ended"), post("abort")),
+        Deed::Restart => Act::Ask(format!("{called} is restarted"), post("restart").repeatable()),
+        Deed::Stop => Act::Ask(format!("{called} is stopped"), post("stop?orphans=stop").repeatable()),
+    }
+}
+
+/// Reads on in the list of keys, or goes back.
+fn helped(model: &mut Model, key: &KeyEvent, from: u16) -> Act {
+    let to = match key.code {
+        KeyCode::Up => from.saturating_sub(1),
+        KeyCode::Down => from.saturating_add(1).min(HELP_ROWS),
+        _ => return Act::Nothing,
+    };
+    model.mode = Mode::Help(to);
+    Act::Nothing
 }
 
 fn filtered(model: &mut Model, key: &KeyEvent) -> Act {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use protocol::api::{ManagerInfo, SessionInfo, SessionLoad};
+use protocol::api::{ManagerInfo, PermissionInfo, SessionInfo, SessionLoad};
 use protocol::event::Event;
 use ratatui::widgets::TableState;
 use rustix::process::{Pid, Signal as Kill, kill_process};
@@ -25,7 +25,9 @@ use self::keys::{Act, act_on};
 use self::model::{Group, Model};
 use crate::cli::args;
 use crate::cli::link::{Link, read};
+use crate::cli::question::in_full;
 use crate::cli::signals::{Signal, Signals};
+use crate::cli::ui;
 use crate::cli::ui::error::{Failure, Outcome, text_of};
 use crate::cli::ui::screen::Screen;
 use crate::client::{ClientError, Request};
@@ -37,6 +39,8 @@ const FRAME: Duration = Duration::from_millis(16);
 const LISTED: Duration = Duration::from_millis(250);
 /// The time between two looks at processor time and memory, and at a list whose events are not to be had.
 const LOADED: Duration = Duration::from_secs(2);
+/// The same at most, while nothing happens: each look at rest waits twice as long as the one before. A key or an event ends the rest.
+const AT_REST: Duration = Duration::from_secs(64);
 /// The time before a connection that was lost is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -48,6 +52,8 @@ struct Shared<'a> {
     drawn: Notify,
     /// The list of sessions is to be read.
     listed: Notify,
+    /// Something has happened: processor time and memory are worth a look.
+    busy: Notify,
     all: bool,
 }
 
@@ -69,12 +75,14 @@ pub async fn top(link: &Link<'_>, args: args::Top) -> Outcome {
         model: RefCell::new(model),
         drawn: Notify::new(),
         listed: Notify::new(),
+        busy: Notify::new(),
         all: args.all,
     };
     // A question of ssh's, or a failure, comes before the screen.
     let info: ManagerInfo = link.get(Request::get("/v1/manager")).await?;
     shared.list().await?;
     tokio::select! {
+        ended = shared.lines() => ended,
         ended = shared.follow(info.last_event_id) => ended,
         ended = shared.relist() => ended,
         ended = shared.load() => ended,
@@ -109,13 +117,26 @@ impl Shared<'_> {
         }
     }
 
-    /// Reads processor time and memory, as long as the daemon tells them.
+    /// Reads what each agent said last, once: later words are events.
+    async fn lines(&self) -> Outcome {
+        // An older daemon does not tell them.
+        if let Ok(answer) = self.link.client.ask(&Request::get("/v1/last-lines").prompt()).await {
+            self.model.borrow_mut().said_before(read(&answer).unwrap_or_default());
+            self.drawn.notify_one();
+        }
+        std::future::pending().await
+    }
+
+    /// Reads processor time and memory, as long as the daemon tells them: often while something happens, else less and less often, so
+    /// that a screen that nobody looks at wakes nobody.
     async fn load(&self) -> Outcome {
+        let mut rest = LOADED;
         loop {
             match self.link.client.ask(&Request::get("/v1/load").prompt()).await {
                 Ok(answer) => {
                     let loads: Vec<SessionLoad> = read(&answer).unwrap_or_default();
-                    self.model.borrow_mut().loads(&loads, clock::mono_ms());
+                    let at_work = self.model.borrow_mut().loads(&loads, clock::mono_ms());
+                    rest = if at_work { LOADED } else { AT_REST.min(rest * 2) };
                     self.drawn.notify_one();
                 }
                 Err(ClientError::Problem(problem)) if problem.code == "no_such_route" => {
@@ -123,7 +144,11 @@ impl Shared<'_> {
                 }
                 Err(_) => {}
             }
-            sleep(LOADED).await;
+            let soon = Instant::now() + LOADED;
+            if tokio::time::timeout(rest, self.busy.notified()).await.is_ok() {
+                rest = LOADED;
+                sleep_until(soon).await;
+            }
         }
     }
 
@@ -158,6 +183,7 @@ impl Shared<'_> {
                         if changed {
                             self.listed.notify_one();
                         }
+                        self.busy.notify_one();
                         self.drawn.notify_one();
                     }
                     Ok(None) => break true,
@@ -183,7 +209,7 @@ impl Shared<'_> {
         let taken = |error| Failure::failed("terminal", format!("the terminal: {error}"));
         let mut signals = Signals::new()?;
         let mut screen = Screen::open().map_err(taken)?;
-        let look = Look { colour: self.link.ui.out_colour, unicode: has_unicode() };
+        let look = Look { colour: self.link.ui.out_colour, unicode: ui::has_unicode() };
         let host = self.link.host();
         let (mut table, mut asked) = (TableState::default(), FuturesUnordered::<Asked<'_>>::new());
         loop {
@@ -194,7 +220,10 @@ impl Shared<'_> {
             let Some(keys) = screen.keys() else { return Ok(()) };
             let act = tokio::select! {
                 key = keys.next() => match key {
-                    Some(Ok(event)) => act_on(&mut self.model.borrow_mut(), &event),
+                    Some(Ok(event)) => {
+                        self.busy.notify_one();
+                        act_on(&mut self.model.borrow_mut(), &event)
+                    }
                     // A reader of before has ended.
                     Some(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => Act::Nothing,
                     // The terminal is gone.
@@ -202,7 +231,13 @@ impl Shared<'_> {
                 },
                 signal = signals.next() => match signal {
                     Signal::Suspend => Act::Suspend,
-                    Signal::Interrupt | Signal::End(_) => Act::Quit,
+                    Signal::Interrupt => Act::Quit,
+                    Signal::End(signal) => {
+                        screen.leave();
+                        // It does not return.
+                        let _ = signal_hook::low_level::emulate_default_handler(signal);
+                        Act::Quit
+                    }
                     Signal::Resume => Act::Nothing,
                 },
                 Some(done) = asked.next(), if !asked.is_empty() => {
@@ -246,15 +281,18 @@ impl Shared<'_> {
     /// Shows the permission with this id in full, and asks for an option.
     async fn permission(&self, id: &str) {
         let waiting = self.link.ask(Request::get("/v1/permissions").prompt()).await;
-        let waiting = waiting.and_then(|answer| read::<Vec<protocol::api::PermissionInfo>>(&answer));
-        let mut model = self.model.borrow_mut();
-        match waiting {
+        let waiting = waiting.and_then(|answer| read::<Vec<PermissionInfo>>(&answer));
+        let found = match waiting {
             Ok(waiting) => {
-                match waiting.into_iter().find(|waiting| waiting.permission_id.to_string() == id) {
-                    Some(found) => model.mode = model::Mode::Answer(Box::new(found), 0),
-                    None => model.note(&format!("{id} does not wait any more")),
-                }
+                let found = waiting.into_iter().find(|waiting| waiting.permission_id.to_string() == id);
+                Ok(found.map(|found| PermissionInfo { title: in_full(&found), ..found }))
             }
+            Err(failure) => Err(failure),
+        };
+        let mut model = self.model.borrow_mut();
+        match found {
+            Ok(Some(found)) => model.mode = model::Mode::Answer(Box::new(found), 0),
+            Ok(None) => model.note(&format!("{id} does not wait any more")),
             Err(failure) => model.note(&text_of(&failure)),
         }
     }
@@ -302,11 +340,4 @@ fn suspend() {
     if let Some(own) = own {
         let _ = kill_process(own, Kill::STOP);
     }
-}
-
-/// Returns true if the locale has characters beyond ASCII (setlocale(3)).
-fn has_unicode() -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());
-    let locale = locale.into_iter().find(|value| !value.is_empty()).unwrap_or_default().to_uppercase();
-    locale.contains("UTF-8") || locale.contains("UTF8")
 }

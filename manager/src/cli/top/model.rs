@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::api::{NeedKind, PermissionInfo, SessionInfo, SessionLoad};
+use protocol::api::{LastLine, Need, NeedKind, PermissionInfo, SessionInfo, SessionLoad};
 use protocol::event::{Event, EventKind};
 
 use crate::cli::show::{name, says};
@@ -28,6 +28,17 @@ pub enum Group {
     Label(String),
 }
 
+/// An act that a person is asked about first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Ends the turn that runs.
+    Abort,
+    /// Stops the session, and what is below it.
+    Stop,
+    /// Restarts it, and cuts the turn that runs.
+    Restart,
+}
+
 /// The occupation of the person at the screen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -40,10 +51,10 @@ pub enum Mode {
     Rename(String),
     /// Reads a permission from this line on, and chooses an option by its number.
     Answer(Box<PermissionInfo>, u16),
-    /// Is asked whether to stop the session with this id.
-    Stop(String),
-    /// Reads which key does what.
-    Help,
+    /// Is asked whether this is to be done to the session with this id.
+    Sure(Deed, String),
+    /// Reads which key does what, from this line on.
+    Help(u16),
 }
 
 /// A session on the screen.
@@ -79,6 +90,14 @@ impl Row {
             restarts: VecDeque::new(),
             minute: 0,
         }
+    }
+
+    /// The need to be met first, and the number of others: what an agent waits for comes before what is left of an earlier turn.
+    pub fn needs(&self) -> Option<(&Need, usize)> {
+        let needs = &self.info.needs;
+        let asks = |need: &&Need| matches!(need.kind, NeedKind::Permission | NeedKind::Form);
+        let first = needs.iter().find(asks).or(needs.first())?;
+        Some((first, needs.len() - 1))
     }
 
     /// Restarts in each of the last [`MINUTES`] minutes, the oldest first. `now` is Unix time in milliseconds.
@@ -208,8 +227,19 @@ impl Model {
         }
     }
 
-    /// Takes processor time and memory, read at `at`, in milliseconds.
-    pub fn loads(&mut self, loads: &[SessionLoad], at: u64) {
+    /// Takes what agents said before the screen began. What has been heard since is newer.
+    pub fn said_before(&mut self, lines: Vec<LastLine>) {
+        for said in lines {
+            if let Some(row) = self.rows.get_mut(said.session_id.as_str()).filter(|row| row.line.is_empty()) {
+                row.line = said.line;
+            }
+        }
+    }
+
+    /// Takes processor time and memory, read at `at`, in milliseconds. Returns true if a session's processes used a hundredth of
+    /// a processor since the last look, or if this was the first.
+    pub fn loads(&mut self, loads: &[SessionLoad], at: u64) -> bool {
+        let mut at_work = false;
         let by_id: BTreeMap<&str, &SessionLoad> =
             loads.iter().map(|load| (load.session_id.as_str(), load)).collect();
         for (id, row) in &mut self.rows {
@@ -218,12 +248,15 @@ impl Model {
                 continue;
             };
             let before = row.looked.replace((load.cpu_ms, at));
+            at_work |=
+                before.is_none_or(|(cpu, then)| cpu.abs_diff(load.cpu_ms) * 100 > at.saturating_sub(then));
             row.memory = Some(load.memory_bytes);
             row.cpu = before.filter(|(_, then)| at > *then).map(|(cpu, then)| {
                 // Processes that have ended have taken theirs along.
                 load.cpu_ms.saturating_sub(cpu) as f64 * 100.0 / (at - then) as f64
             });
         }
+        at_work
     }
 
     /// Number of all sessions.

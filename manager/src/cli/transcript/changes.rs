@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::command::line;
 use serde::Serialize;
 use serde_json::Value;
 use similar::TextDiff;
@@ -48,15 +49,4 @@ pub fn command(input: &Value) -> Option<String> {
         line.push('…');
     }
     Some(line)
-}
-
-fn line(input: &Value) -> Option<String> {
-    match &input["command"] {
-        Value::String(line) => Some(line.clone()),
-        Value::Array(words) => {
-            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
-            (!words.is_empty()).then(|| words.join(" "))
-        }
-        _ => None,
-    }
 }

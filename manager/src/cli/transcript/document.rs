@@ -107,6 +107,9 @@ fn markdown(part: &Part) -> String {
             format!("\n- **permission** {}: {}\n", plain(title), plain(answer))
         }
         Part::End { .. } => format!("\n*{}*\n", plain(&end(part).0)),
+        Part::Told { prompt, reply, .. } => {
+            format!("\n*told:*\n{}\n{}\n", fenced("", &block(prompt)), output(reply))
+        }
         Part::Note { at, text } => format!("\n*{} {}*\n", when(*at), plain(text)),
     }
 }
@@ -155,6 +158,13 @@ fn html(part: &Part) -> String {
         Part::End { .. } => {
             let (words, bad) = end(part);
             format!("<p class=\"{}\">{}</p>\n", if bad { "bad" } else { "end" }, escaped(&words))
+        }
+        Part::Told { prompt, reply, .. } => {
+            format!(
+                "<p class=\"note\">told:</p>\n{}{}",
+                pre("prompt", &block(prompt)),
+                pre("message", &output(reply))
+            )
         }
         Part::Note { at, text } => format!("<p class=\"note\">{} {}</p>\n", when(*at), escaped(&line(text))),
     }

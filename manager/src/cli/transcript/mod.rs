@@ -1,11 +1,11 @@
 //! `kennel transcript` and `kennel export`: a conversation for people to read.
 
-mod changes;
+pub(in crate::cli) mod changes;
 mod document;
-mod parts;
+pub(in crate::cli) mod parts;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(in crate::cli) mod text;
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -21,6 +21,7 @@ use self::text::Text;
 use crate::cli::args::{self, ExportForm, TranscriptForm};
 use crate::cli::events;
 use crate::cli::link::Link;
+use crate::cli::question::in_full;
 use crate::cli::show::called;
 use crate::cli::ui::Ui;
 use crate::cli::ui::error::{Failure, Outcome, exit};
@@ -54,8 +55,9 @@ pub async fn transcript(link: &Link<'_>, args: args::Transcript) -> Outcome {
     if done.is_ok() && !args.follow && matches!(shown.form, Shape::Text(_)) {
         let path = format!("/v1/sessions/{}/permissions", info.id);
         let waiting: Vec<PermissionInfo> = link.get(Request::get(path)).await?;
-        for PermissionInfo { permission_id: id, title, .. } in &waiting {
-            let asked = format!("{id}: {title}; `kennel permissions allow {id}` or `deny` answers");
+        for waits in &waiting {
+            let (id, asked) = (waits.permission_id, in_full(waits));
+            let asked = format!("{id}: {asked}; `kennel permissions allow {id}` or `deny` answers");
             shown.waits(&link.ui.addressed(&asked))?;
         }
     }

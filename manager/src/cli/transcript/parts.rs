@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use protocol::api::ToldTurn;
 use protocol::event::{Event, EventKind, Outcome, Timestamp};
 use protocol::{Exit, PromptId, Stream};
 use serde::Serialize;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use super::changes::{self, Change};
 use crate::attachments;
 use crate::cli::events;
+use crate::event_text;
 
 /// A text of this many bytes is passed on before it ends.
 const MOST_HELD: usize = 64 * 1024;
@@ -69,6 +71,8 @@ pub enum Part {
         /// How the agent's program ended, if it ended with the turn.
         exit: Option<Exit>,
     },
+    /// A turn from before the session's own: of a fork's origin, or of a conversation that was begun outside kennel.
+    Told { at: Timestamp, prompt: String, reply: String },
     /// An event of the session between or beside turns.
     Note { at: Timestamp, text: String },
 }
@@ -85,6 +89,7 @@ impl Part {
             | Self::Plan { at, .. }
             | Self::Permission { at, .. }
             | Self::End { at, .. }
+            | Self::Told { at, .. }
             | Self::Note { at, .. } => *at,
         }
     }
@@ -121,6 +126,8 @@ pub struct Reader {
     plan: Option<Value>,
     /// Permissions that are asked for, by number.
     asked: BTreeMap<u64, (String, BTreeMap<String, String>)>,
+    /// The agent has not told yet what it takes up, and no turn has begun.
+    takes_up: bool,
     out: Vec<Part>,
 }
 
@@ -194,6 +201,7 @@ impl Reader {
             }
             EventKind::PromptStarted { prompt_id } => {
                 self.end_text();
+                self.takes_up = false;
                 self.begins = Some((at, prompt_id));
             }
             EventKind::TurnStarted { turn, .. } => {
@@ -305,6 +313,10 @@ impl Reader {
         });
     }
 
+    fn told(&mut self, at: Timestamp, turns: Vec<ToldTurn>) {
+        self.out.extend(turns.into_iter().map(|ToldTurn { prompt, reply }| Part::Told { at, prompt, reply }));
+    }
+
     fn session(&mut self, at: Timestamp, kind: &EventKind) {
         use EventKind::*;
         match kind {
@@ -320,6 +332,26 @@ impl Reader {
             | SubagentCompleted { .. }
             | SubagentLost { .. }
             | SystemMessage { .. } => self.note(at, kind),
+            SessionCreated { forked_from: Some(from), told, .. } => {
+                self.out.push(Part::Note { at, text: event_text::forked(from) });
+                self.told(at, told.clone());
+            }
+            AgentUpdated { .. } if self.takes_up => {
+                if let Some(turns) = kind.loaded_turns() {
+                    self.takes_up = false;
+                    if let AgentUpdated { payload, .. } = kind
+                        && let Some(count) = payload["left_out"].as_u64().filter(|count| *count > 0)
+                    {
+                        let text = format!("of the turns before the first one here {count} are left out");
+                        self.out.push(Part::Note { at, text });
+                    }
+                    self.told(at, turns);
+                }
+            }
+            SessionCreated { conversation: Some(conversation), .. } => {
+                self.out.push(Part::Note { at, text: event_text::taken_up(conversation) });
+                self.takes_up = true;
+            }
             _ => {}
         }
     }

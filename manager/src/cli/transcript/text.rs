@@ -83,6 +83,11 @@ impl Text {
                 let (words, bad) = end(part);
                 format!("{}\n", paint(&words, if bad { RED } else { DIM }, self.colour))
             }
+            Part::Told { prompt, reply, .. } => {
+                let prompt = block(prompt).replace('\n', "\n  ");
+                let told = format!("told  > {prompt}\n{}", output(reply).trim_end());
+                told.lines().map(|line| format!("{}\n", paint(line, DIM, self.colour))).collect()
+            }
             Part::Note { at, text } => {
                 format!("{}\n", paint(&format!("{}  {}", when(*at), line(text)), DIM, self.colour))
             }

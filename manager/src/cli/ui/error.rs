@@ -147,6 +147,14 @@ impl Failure {
         matches!(self, Self::Problem(problem, _) if problem.code == code)
     }
 
+    /// Returns true if what was to be started was refused. Where the answer was lost, or came after the start, it may be there.
+    pub fn has_started_nothing(&self) -> bool {
+        match self {
+            Self::Problem(problem, _) => (400..500).contains(&problem.status) && problem.code != "overtaken",
+            Self::Printed(_) | Self::Unread => false,
+        }
+    }
+
     /// Returns the error's text, unless it is printed already.
     pub fn detail(&self) -> Option<&str> {
         match self {
@@ -190,6 +198,7 @@ const MISNAMED: &[&str] = &[
     "invalid_workdir",
     "mcp_servers_refused",
     "model_required",
+    "no_conversations",
     "no_such_agent",
     "no_such_workdir",
     "workdir_not_a_directory",
@@ -200,7 +209,7 @@ const MISNAMED: &[&str] = &[
 /// The exit code of an error of the API.
 fn exit_of(problem: &Problem) -> u8 {
     match (problem.status, problem.code.as_str()) {
-        (404, "no_such_session" | "no_such_pid" | "no_such_prompt") => exit::NO_SUCH,
+        (404, "no_such_session" | "no_such_pid" | "no_such_prompt" | "no_such_turn") => exit::NO_SUCH,
         (400 | 413 | 415, _) => exit::USAGE,
         (409, code) if MISNAMED.contains(&code) => exit::USAGE,
         (401 | 403, _) => exit::DENIED,
@@ -299,6 +308,7 @@ mod tests {
         for (status, code, exit) in [
             (404, "no_such_session", 4),
             (404, "no_such_prompt", 4),
+            (404, "no_such_turn", 4),
             (404, "no_such_route", 1),
             (409, "no_such_agent", 2),
             (413, "prompt_too_large", 2),

@@ -6,9 +6,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the one place that writes to the outputs")]
 
+pub(crate) mod cells;
 pub(crate) mod error;
 pub(crate) mod form;
 pub(crate) mod pager;
+pub(crate) mod qr;
 pub(crate) mod render;
 pub(crate) mod screen;
 pub(crate) mod table;
@@ -56,6 +58,8 @@ pub struct Ui {
     pub asked: Arc<AtomicBool>,
     /// The machine that was typed, to be typed in what is suggested, too.
     pub host: RefCell<Option<String>>,
+    /// A command draws on the whole screen: notes, errors and waits are not written meanwhile.
+    pub drawn: Arc<AtomicBool>,
     /// The number of open waits, one inside the other. The innermost one is shown.
     waits: Cell<usize>,
 }
@@ -79,6 +83,7 @@ impl Ui {
             err_colour: colour(anstream::AutoStream::choice(&io::stderr())),
             asked: Arc::default(),
             host: RefCell::default(),
+            drawn: Arc::default(),
             waits: Cell::new(0),
         }
     }
@@ -124,7 +129,7 @@ impl Ui {
 
     /// Prints a note beside the result.
     pub fn note(&self, text: &str) {
-        if !self.quiet {
+        if !self.quiet && !self.is_drawn() {
             let text = render::line(&self.addressed(text));
             let text = match columns(io::stderr()) {
                 Some(columns) => table::broken(&text, 0, columns, 0),
@@ -166,8 +171,9 @@ impl Ui {
     /// Prints notes like [`note`](Self::note), from wherever they come.
     pub fn notes(&self) -> impl Fn(&str) + Send + Sync + 'static {
         let (quiet, colour, terminal) = (self.quiet, self.err_colour, self.err_is_terminal);
+        let drawn = self.drawn.clone();
         move |text| {
-            if !quiet {
+            if !quiet && !drawn.load(Ordering::Relaxed) {
                 // What is shown while something is waited for stands on the same line.
                 let clear = if terminal { "\r\u{1b}[K" } else { "" };
                 let text = render::line(text);
@@ -183,7 +189,14 @@ impl Ui {
 
     /// Writes to standard error. A reader that has closed it changes nothing.
     pub fn write_err(&self, text: &str) {
-        write_err(text);
+        if !self.is_drawn() {
+            write_err(text);
+        }
+    }
+
+    /// Returns true while a command draws on the whole screen.
+    fn is_drawn(&self) -> bool {
+        self.drawn.load(Ordering::Relaxed)
     }
 
     /// Writes an agent's bytes to standard error, like [`pass_on`](Self::pass_on).
@@ -201,7 +214,7 @@ impl Ui {
 
     /// Does the work, and notes what kennel waits for if a person waits long.
     pub async fn waiting<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
-        if self.quiet || !self.err_is_terminal {
+        if self.quiet || !self.err_is_terminal || self.is_drawn() {
             return work.await;
         }
         let depth = self.waits.get() + 1;
@@ -265,7 +278,7 @@ fn columns(of: impl AsFd + IsTerminal) -> Option<usize> {
     size(of).map(|(columns, _)| columns)
 }
 
-/// Width and height of a terminal.
+/// Width and height of a terminal; none for what is none, or reports none.
 fn size(of: impl AsFd + IsTerminal) -> Option<(usize, usize)> {
     let size = rustix::termios::tcgetwinsize(&of).ok().filter(|_| of.is_terminal())?;
     (size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
@@ -282,6 +295,13 @@ fn fitted(text: &str, columns: usize) -> String {
         }
         most -= 1;
     }
+}
+
+/// Returns true if the locale has characters beyond ASCII (setlocale(3)).
+pub fn has_unicode() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let locale = locale.into_iter().find(|value| !value.is_empty()).unwrap_or_default().to_uppercase();
+    locale.contains("UTF-8") || locale.contains("UTF8")
 }
 
 /// Returns true if one of the outputs is a terminal.

@@ -1,19 +1,30 @@
 //! The whole screen of a terminal, for as long as a command draws on it.
 
-use std::io::{self, Stdout, stdout};
+use std::io::{self, Stdout, Write, stdout};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use crossterm::cursor::Show;
-use crossterm::event::EventStream;
+use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste, EventStream};
 use crossterm::execute;
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::backend::CrosstermBackend;
-use ratatui::layout::{Position, Rect};
-use ratatui::{Frame, Terminal};
+use ratatui::layout::Rect;
+use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
+
+use super::{cells, has_unicode, size};
+
+/// The largest screen that is drawn, in columns and rows. A terminal can report any size.
+const LARGEST: (usize, usize) = (1_000, 500);
+/// The size of a terminal that reports none.
+const USUAL: (usize, usize) = (80, 24);
 
 /// The terminal, taken. Given back as it was when dropped, also when this program panics.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
     keys: Option<EventStream>,
+    area: Rect,
+    unicode: bool,
 }
 
 impl Screen {
@@ -24,8 +35,10 @@ impl Screen {
             give_back();
             panics(panic);
         }));
-        let terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
-        let mut screen = Self { terminal, keys: None };
+        let area = area();
+        let options = TerminalOptions { viewport: Viewport::Fixed(area) };
+        let terminal = Terminal::with_options(CrosstermBackend::new(stdout()), options)?;
+        let mut screen = Self { terminal, keys: None, area, unicode: has_unicode() };
         screen.take()?;
         Ok(screen)
     }
@@ -33,19 +46,25 @@ impl Screen {
     /// Takes the terminal again, after [`Screen::leave`].
     pub fn take(&mut self) -> io::Result<()> {
         enable_raw_mode()?;
-        execute!(stdout(), EnterAlternateScreen)?;
-        // Draws everything anew. `clear` would ask the terminal where its cursor is, which some never answer.
-        let size = self.terminal.size()?;
-        self.terminal.resize(Rect::from((Position::ORIGIN, size)))?;
+        execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
+        self.redraw()?;
         self.keys = Some(EventStream::new());
         Ok(())
     }
 
+    /// Has everything drawn anew. `clear` would ask the terminal where its cursor is, which some never answer.
+    pub fn redraw(&mut self) -> io::Result<()> {
+        self.area = area();
+        self.terminal.resize(self.area)
+    }
+
     /// Gives the terminal back for a while: to another program, or to the shell.
     pub fn leave(&mut self) {
-        // Its thread would take what is typed to the other program.
-        self.keys = None;
-        give_back();
+        // The thread of the keys would take what is typed to the other program. A second sequence that leaves the screen would move
+        // the cursor back over what was printed since.
+        if self.keys.take().is_some() {
+            give_back();
+        }
     }
 
     /// The keys that are pressed, and changes of the terminal's size. None after [`Screen::leave`].
@@ -53,9 +72,24 @@ impl Screen {
         self.keys.as_mut()
     }
 
-    /// Draws what has changed.
+    /// Draws what has changed. Every cell passes [`cells::make_harmless`].
     pub fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
-        self.terminal.draw(draw).map(drop)
+        if area() != self.area {
+            self.redraw()?;
+        }
+        let unicode = self.unicode;
+        let drawn = self.terminal.draw(|frame| {
+            draw(frame);
+            cells::make_harmless(frame.buffer_mut(), unicode);
+        });
+        drawn.map(drop)
+    }
+
+    /// Asks the terminal to put a text into the clipboard (OSC 52). Some terminals refuse without a word.
+    pub fn copy(&self, text: &str) -> io::Result<()> {
+        let mut out = stdout().lock();
+        write!(out, "\u{1b}]52;c;{}\u{7}", STANDARD.encode(text))?;
+        out.flush()
     }
 }
 
@@ -65,8 +99,27 @@ impl Drop for Screen {
     }
 }
 
+/// The part of the terminal that is drawn.
+fn area() -> Rect {
+    let (columns, rows) = size(stdout()).unwrap_or(USUAL);
+    let bounded = |number: usize, most: usize| u16::try_from(number.min(most)).unwrap_or(u16::MAX);
+    Rect::new(0, 0, bounded(columns, LARGEST.0), bounded(rows, LARGEST.1))
+}
+
 fn give_back() {
     // A terminal that is gone needs nothing.
     let _ = disable_raw_mode();
-    let _ = execute!(stdout(), LeaveAlternateScreen, Show);
+    let _ = execute!(stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
+}
+/// The first of these keys that have room in a line, whole.
+pub fn fitting(keys: &[&str], width: usize) -> String {
+    let mut line = String::new();
+    for key in keys {
+        let gap = if line.is_empty() { "" } else { "  " };
+        if line.len() + gap.len() + key.len() > width {
+            break;
+        }
+        line.extend([gap, key]);
+    }
+    line
 }

@@ -223,7 +223,7 @@ fn ending(text: &str, columns: usize) -> String {
 }
 
 /// As much of a text as fits into so many columns, with a mark where something is cut.
-fn within(text: &str, columns: usize) -> String {
+pub fn within(text: &str, columns: usize) -> String {
     if text.width() <= columns {
         return text.to_owned();
     }

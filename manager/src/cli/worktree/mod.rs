@@ -185,7 +185,7 @@ impl Repository {
 
 fn failed(why: String) -> Failure {
     Failure::failed("no_worktree", format!("no worktree could be made, and nothing was started: {why}"))
-        .hint("leave `worktree` out to work in the same directory")
+        .hint("leave the worktree out to work in the same directory")
 }
 
 /// Runs git and returns its output. Every run of git goes through here.

@@ -211,6 +211,11 @@ impl Far {
         matches!(self.options.way, Way::Ssh(_))
     }
 
+    /// The way to the host.
+    pub fn way(&self) -> &Way {
+        &self.options.way
+    }
+
     /// The host's description of itself; none before the first connection.
     pub fn greeting(&self) -> Option<Greeting> {
         self.state().greeting.clone()

@@ -30,6 +30,7 @@ impl Fleet {
             | Ask::Create { .. }
             | Ask::ByKey { .. }
             | Ask::Ensure { .. }
+            | Ask::Fork(_)
             | Ask::Subagent { .. }
             | Ask::Edit(..)
             | Ask::ManagerStarted { .. }

@@ -13,11 +13,12 @@ use protocol::{EventId, Identity, Incarnation, SessionId, SessionName};
 use self::draft::Draft;
 use crate::core::at::At;
 use crate::core::effect::Effect;
-use crate::core::input::{Ask, Input, Reply, Scope};
+use crate::core::input::{Ask, Input, Reply};
 use crate::core::model::session::Session;
 use crate::core::model::state::State;
 use crate::core::model::turn::Attached;
 use crate::core::refusal::Refusal;
+use crate::core::scope::Scope;
 
 /// Every session, and the counters that outlive them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -243,7 +244,9 @@ impl Fleet {
             return Err(Refusal::Closing);
         }
         let reply = match ask {
-            Ask::Create { .. } | Ask::Ensure { .. } | Ask::Subagent { .. } => draft.start(ask)?,
+            Ask::Create { .. } | Ask::Ensure { .. } | Ask::Fork(_) | Ask::Subagent { .. } => {
+                draft.start(ask)?
+            }
             Ask::ByKey { key, scope, ask } => draft.start_by_key(*key, scope, ask)?,
             // A client's request in another's is none.
             Ask::ByClient { .. } => Reply::Done,
@@ -330,6 +333,7 @@ fn is_observation(ask: &Ask) -> bool {
         | Ask::ByKey { .. }
         | Ask::ByClient { .. }
         | Ask::Ensure { .. }
+        | Ask::Fork(_)
         | Ask::Subagent { .. }
         | Ask::Stop(..)
         | Ask::Remove(_)

@@ -154,6 +154,7 @@ impl Session {
     /// A session at its first start.
     pub fn new(id: SessionId, spec: Arc<Spec>, at: At, before: Incarnation) -> Self {
         let state = State::Starting { worker: None, deadline: at.mono + spec.start_ms() };
+        let agent_session = spec.conversation.clone();
         Self {
             id,
             spec,
@@ -173,7 +174,7 @@ impl Session {
             started_by: None,
             task: None,
             open_tasks: 0,
-            agent_session: None,
+            agent_session,
             agent_details: None,
             children: Vec::new(),
             owes_transcript: false,

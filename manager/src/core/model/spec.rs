@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::api::{OnCrash, PermissionPolicy, RestartType};
+use protocol::api::{ForkedFrom, OnCrash, PermissionPolicy, RestartType};
 use protocol::wire::{Agent, Offer, RemoteServer};
 use protocol::{Containment, Limits, SessionName, Walls};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,12 @@ pub struct Spec {
     /// repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_commit: Option<String>,
+    /// The session from which this one was forked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<ForkedFrom>,
+    /// The agent's own id of the conversation that the session takes up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
     /// Added to the agent's environment: the profile's, then the session's own.
     pub env: BTreeMap<String, String>,
     /// Names of variables of the manager's environment that the agent gets, too. Each start of a worker reads

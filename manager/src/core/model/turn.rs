@@ -21,6 +21,9 @@ pub struct Prompt {
     /// The names and sizes of its attachments. Their content is in the journal until a worker gets it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<AttachmentInfo>,
+    /// Time at which its turn was interrupted, unix time in milliseconds; none: it was not, or by an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupted_at: Option<u64>,
 }
 
 /// A prompt that a client sends.
@@ -44,7 +47,7 @@ impl NewPrompt {
 impl Prompt {
     /// A prompt without attachments.
     pub fn text(id: PromptId, text: impl Into<Arc<str>>) -> Self {
-        Self { id, text: text.into(), attachments: Vec::new() }
+        Self { id, text: text.into(), attachments: Vec::new(), interrupted_at: None }
     }
 }
 
@@ -210,6 +213,9 @@ pub struct Permission {
     pub request: u64,
     /// The action, in the agent's words.
     pub title: String,
+    /// The command line that the agent wants to run, if it tells one; cut if it is long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// The possible answers.
     pub options: Vec<PermissionOption>,
     /// Time of the request, unix time in milliseconds.
@@ -259,6 +265,9 @@ pub struct Call {
     pub client: Option<EventId>,
     /// The offer that a client needs for this call.
     pub needs: Offer,
+    /// Time of the call, unix time in milliseconds; none: of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<u64>,
     /// Time at which the call expires, in milliseconds since boot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,

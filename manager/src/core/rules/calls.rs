@@ -141,7 +141,8 @@ impl Session {
         });
         let patience = if asks { (timeout > 0).then_some(timeout) } else { patience(method) };
         let expires = patience.map(|patience| at.mono + patience);
-        let call = Call { id, request, client: client_id, needs, expires };
+        let asked_at = Some(at.wall);
+        let call = Call { id, request, client: client_id, needs, asked_at, expires };
         let calls = &mut turn.calls;
         if calls.open.len() >= limits::CALLS {
             let call = Call { client: None, ..call };

@@ -2,7 +2,7 @@
 
 use protocol::Exit;
 use protocol::api::Failure;
-use protocol::event::{EventKind, RemovedBy};
+use protocol::event::{EventKind, RemovedBy, Timestamp};
 
 use crate::core::at::At;
 use crate::core::limits;
@@ -31,8 +31,9 @@ impl Session {
                 exit: Some(exit),
                 last_words: last_words.to_vec(),
                 survivors: survivors.to_vec(),
+                failed_at: None,
             };
-            return self.fail(failure, out);
+            return self.fail(at, failure, out);
         }
         match &mut self.state {
             State::Starting { .. } | State::Ready { .. } => {
@@ -87,7 +88,7 @@ impl Session {
         out: &mut Out,
     ) {
         if !self.wanted() {
-            self.cut_turn("the session was stopped", None, out);
+            self.cut_turn(at, "the session was stopped", None, out);
             return self.stopped(exit, out);
         }
         match why {
@@ -96,7 +97,7 @@ impl Session {
                     Why::Outdated => "its worker was of another version of kennel",
                     _ => "restarted by request",
                 };
-                self.cut_turn(reason, None, out);
+                self.cut_turn(at, reason, None, out);
                 // Every end is an event, even one that a command asked for.
                 out.emit(EventKind::SessionRestarting {
                     reason: reason.into(),
@@ -125,7 +126,11 @@ impl Session {
             }
             Why::Hopeless(reason) => {
                 let (reason, last_words) = (reason.clone(), last_words.to_vec());
-                self.fail(Failure { reason, exit, last_words, survivors: Vec::new() }, out);
+                self.fail(
+                    at,
+                    Failure { reason, exit, last_words, survivors: Vec::new(), failed_at: None },
+                    out,
+                );
             }
         }
     }
@@ -146,7 +151,7 @@ impl Session {
             self.absence = None;
             self.start_lost(out);
         }
-        self.cut_turn(&reason, None, out);
+        self.cut_turn(at, &reason, None, out);
         let policy = self.spec.restart;
         let absent = matches!(cause, Cause::NotRun { passes: true, .. } | Cause::NoSpawn(_));
         let verdict = match &cause {
@@ -192,7 +197,14 @@ impl Session {
             }
             Verdict::Fail { reason } => {
                 self.fail(
-                    Failure { reason, exit, last_words: last_words.to_vec(), survivors: Vec::new() },
+                    at,
+                    Failure {
+                        reason,
+                        exit,
+                        last_words: last_words.to_vec(),
+                        survivors: Vec::new(),
+                        failed_at: None,
+                    },
                     out,
                 );
             }
@@ -202,7 +214,7 @@ impl Session {
     /// Starts an agent that dies again and again over its conversation with a new one, and replays the old
     /// one to it.
     fn start_lost(&mut self, out: &mut Out) {
-        if self.agent_session.is_none() || self.was_ready {
+        if self.agent_session.is_none() || self.was_ready || self.to_take_up().is_some() {
             return;
         }
         self.lost_starts += 1;
@@ -213,8 +225,9 @@ impl Session {
         }
     }
 
-    pub(in crate::core) fn fail(&mut self, failure: Failure, out: &mut Out) {
-        self.cut_turn(&failure.reason, None, out);
+    pub(in crate::core) fn fail(&mut self, at: At, failure: Failure, out: &mut Out) {
+        let failure = Failure { failed_at: Some(Timestamp(at.wall)), ..failure };
+        self.cut_turn(at, &failure.reason, None, out);
         self.recovering = false;
         if let Some(task) = self.task.as_mut().filter(|task| task.open) {
             task.open = false;

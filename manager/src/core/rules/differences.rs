@@ -41,6 +41,7 @@ impl Spec {
             ("env", given.env.iter().any(|(name, value)| self.env.get(name) != Some(value))),
             ("restart", differs(&given.restart, &self.restart.kind)),
             ("on_crash", differs(&given.on_crash, &self.on_crash)),
+            ("conversation", given.conversation.is_some() && given.conversation != self.conversation),
             ("permissions", differs(&given.permissions, &self.permissions.policy)),
             ("mcp_servers", given.mcp_servers.iter().any(|server| !self.has_mcp_server(server))),
             (

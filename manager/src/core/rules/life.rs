@@ -134,6 +134,25 @@ impl Session {
         self.killing(at, worker, Why::Fault(reason.to_owned()));
     }
 
+    /// Handles the agent's id of its conversation. An agent that was to take up one that began outside kennel, and has begun another,
+    /// ends: a person expects the old one.
+    pub(in crate::core) fn agent_session_is(&mut self, at: At, id: &str) {
+        match self.to_take_up().filter(|wanted| *wanted != id) {
+            Some(wanted) => {
+                let why = self.start_notice.as_ref().map(|notice| format!(": {notice}")).unwrap_or_default();
+                let reason =
+                    format!("the agent does not take up the conversation `{}`{why}", wanted.escape_debug());
+                self.leaving(at, Why::Hopeless(reason));
+            }
+            None => self.agent_session = Some(id.to_owned()),
+        }
+    }
+
+    /// The conversation from outside kennel that the agent has not taken up yet.
+    pub(in crate::core) fn to_take_up(&self) -> Option<&str> {
+        self.spec.conversation.as_deref().filter(|_| self.restore.is_none())
+    }
+
     /// Handles a worker's report that its agent's program could not run. A worker that was ready has run it.
     pub(in crate::core) fn not_run(&mut self, at: At, message: &str, passes: bool) {
         let message = message.to_owned();

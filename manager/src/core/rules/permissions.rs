@@ -3,7 +3,7 @@
 use protocol::api::{PermissionAnswer, PermissionInfo, PermissionPolicy, Usage};
 use protocol::event::{Decider, EventKind, Timestamp};
 use protocol::wire::{PermissionAsk, PermissionOption, Spent, Update};
-use protocol::{PermissionId, PromptId, Stream, bounds};
+use protocol::{PermissionId, PromptId, Stream, bounds, command};
 use serde_json::Value;
 
 use crate::core::at::At;
@@ -23,7 +23,7 @@ impl Permission {
             let texts = [&option.id, &option.name, &option.kind];
             texts.into_iter().map(|text| bounds::length(text)).sum::<usize>() + 32
         });
-        bounds::length(&self.title) + options.sum::<usize>() + 160
+        bounds::length(&self.title) + options.sum::<usize>() + 224
     }
 
     /// The one option that allows, rather once than for ever. Several of a kind are a question of their own, which only
@@ -152,6 +152,7 @@ impl Session {
             id,
             request,
             title: ask.title.clone(),
+            command: self.turns.command_line(payload),
             options: ask.options.clone(),
             asked_at: at.wall,
             expires: (timeout > 0).then(|| at.mono + timeout),
@@ -267,6 +268,7 @@ impl Session {
             session_name: self.spec.name.clone(),
             prompt_id,
             title: open.title.clone(),
+            command: open.command.clone(),
             options: open.options.clone(),
             asked_at: Timestamp(open.asked_at),
         };
@@ -370,5 +372,15 @@ impl Turns {
             Some(turn) if in_turn => turn.asking(),
             Some(_) | None => self.asked.asking(),
         }
+    }
+
+    /// The command line that a question is about, if it is about one. It gets a part of the room that those of other questions have
+    /// left, so that some is there for each.
+    fn command_line(&self, payload: &Value) -> Option<String> {
+        let mut line = command::line(&payload["toolCall"]["rawInput"])?;
+        let others = self.questions().filter_map(|(_, open)| open.command.as_ref());
+        let taken: usize = others.map(|line| bounds::length(line)).sum();
+        bounds::cut(&mut line, limits::COMMANDS_BYTES.saturating_sub(taken) / 4);
+        Some(line)
     }
 }

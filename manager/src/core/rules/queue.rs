@@ -82,7 +82,7 @@ impl Session {
             retry_of,
             attachments: attachments.clone(),
         });
-        let prompt = Prompt { id: prompt_id, text: text.clone(), attachments };
+        let prompt = Prompt { id: prompt_id, text: text.clone(), attachments, interrupted_at: None };
         // A prompt that waits for its program keeps its place: the wait is the first prompt's.
         let front = usize::from(self.waits_for_program().is_some());
         let position = if first { front } else { self.turns.queue.len() };

@@ -104,7 +104,7 @@ impl Session {
             Seen::Heard(number) => self.heard = self.heard.max(*number),
             Seen::Handed(prompt) => self.handed(at, *prompt),
             Seen::Linked { outdated } => self.linked(at, *outdated, out),
-            Seen::AgentSession(id) => self.agent_session = Some(id.clone()),
+            Seen::AgentSession(id) => self.agent_session_is(at, id),
             Seen::Introduced(details) => {
                 self.agent_details = Some(details.clone());
                 self.children.clear();

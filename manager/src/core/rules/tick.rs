@@ -62,7 +62,8 @@ impl Session {
                 if *kills > 0 && at.mono >= *give_up && !jumped {
                     let reason = format!("process {} survived SIGKILL", worker.pid);
                     let survivors = vec![worker.pid];
-                    self.fail(Failure { reason, exit: None, last_words: Vec::new(), survivors }, out);
+                    let (exit, last_words, failed_at) = (None, Vec::new(), None);
+                    self.fail(at, Failure { reason, exit, last_words, survivors, failed_at }, out);
                 } else {
                     if *kills == 0 || jumped {
                         *give_up = at.mono + limits::UNKILLABLE_MS;

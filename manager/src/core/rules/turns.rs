@@ -11,7 +11,7 @@ use crate::core::input::Reply;
 use crate::core::limits;
 use crate::core::model::session::Session;
 use crate::core::model::state::State;
-use crate::core::model::turn::{Calls, Phase, Quiet, Turn};
+use crate::core::model::turn::{Calls, Phase, Prompt, Quiet, Turn};
 use crate::core::out::{Note, Out};
 use crate::core::refusal::Refusal;
 use crate::core::rules::judge::{Cause, Retry, judge_absence};
@@ -239,7 +239,7 @@ impl Session {
                 out.emit(EventKind::SystemMessage { text: message.clone() });
                 self.complete_turn(Outcome::Completed, "error", exit, out);
             }
-            TurnEnd::Stopped { .. } if stalled => self.cut_turn(STALLED, exit, out),
+            TurnEnd::Stopped { .. } if stalled => self.cut_turn(at, STALLED, exit, out),
             // Agents end an aborted turn in words of their own.
             TurnEnd::Stopped { .. } if !self.turns.runs_unasked(prompt) => {
                 self.complete_turn(Outcome::Aborted, aborted, exit, out);
@@ -257,7 +257,7 @@ impl Session {
                 }
                 self.complete_turn(Outcome::Completed, reason, exit, out);
             }
-            TurnEnd::Aborted => self.cut_turn("its worker was told to leave", exit, out),
+            TurnEnd::Aborted => self.cut_turn(at, "its worker was told to leave", exit, out),
         }
     }
 
@@ -291,7 +291,7 @@ impl Session {
     }
 
     /// The turn did not come to its own end: aborted if somebody asked for that, else interrupted.
-    pub(in crate::core) fn cut_turn(&mut self, reason: &str, exit: Option<Exit>, out: &mut Out) {
+    pub(in crate::core) fn cut_turn(&mut self, at: At, reason: &str, exit: Option<Exit>, out: &mut Out) {
         let Some(turn) = &self.turns.running else { return };
         let stalled = turn.is_stalled();
         if matches!(turn.phase, Phase::Aborting { .. }) && !stalled || !self.wanted() {
@@ -315,7 +315,7 @@ impl Session {
             self.turns.queue.push_front(turn.prompt);
             return;
         }
-        self.turns.interrupted.push(turn.prompt);
+        self.turns.interrupted.push(Prompt { interrupted_at: Some(at.wall), ..turn.prompt });
         if self.turns.interrupted.len() > limits::INTERRUPTED {
             let oldest = self.turns.interrupted.remove(0).id;
             out.emit(EventKind::PromptResolved {

@@ -109,6 +109,8 @@ impl Session {
             limits: self.spec.limits,
             limited_by: self.limited_by,
             incarnation: self.incarnation,
+            forked_from: self.spec.forked_from.clone(),
+            conversation: self.spec.conversation.clone(),
             restore: self.restore,
             created_at: Timestamp(self.created_at),
             last_message_at: self.turns.last_message_at.map(Timestamp),

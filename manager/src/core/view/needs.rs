@@ -63,10 +63,12 @@ impl Session {
     }
 
     fn needed(&self) -> impl Iterator<Item = Wanted<'_>> {
+        // What an earlier version has left has no time of its own.
         let last = Timestamp(self.turns.last_message_at.unwrap_or(self.created_at));
         let failed = match &self.state {
             State::Failed(failure) => {
-                Some(Wanted { kind: NeedKind::Failed, id: None, text: &failure.reason, since: last })
+                let since = failure.failed_at.unwrap_or(last);
+                Some(Wanted { kind: NeedKind::Failed, id: None, text: &failure.reason, since })
             }
             _ => None,
         };
@@ -74,7 +76,7 @@ impl Session {
             kind: NeedKind::Interrupted,
             id: Some(Id::Prompt(prompt.id)),
             text: &prompt.text,
-            since: last,
+            since: prompt.interrupted_at.map_or(last, Timestamp),
         });
         let asked = self.turns.questions().map(|(_, asked)| Wanted {
             kind: NeedKind::Permission,
@@ -87,7 +89,7 @@ impl Session {
             kind: NeedKind::Form,
             id: Some(Id::Call(call.id)),
             text: "values of a form",
-            since: last,
+            since: call.asked_at.map_or(last, Timestamp),
         });
         failed.into_iter().chain(interrupted).chain(asked).chain(forms)
     }

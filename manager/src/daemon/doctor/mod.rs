@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::Level;
-use protocol::api::{AgentInfo, ListenInfo};
+use protocol::api::{AgentInfo, ListenInfo, WebInfo};
 use rusqlite::OpenFlags;
 use serde::Serialize;
 
@@ -85,6 +85,8 @@ pub struct Told {
     pub agents: Option<Vec<AgentInfo>>,
     /// Its TLS port; none if it has none.
     pub listen: Option<ListenInfo>,
+    /// The page's port on loopback; none if it has none.
+    pub web: Option<WebInfo>,
 }
 
 /// Looks at everything.
@@ -105,6 +107,7 @@ pub async fn examine(paths: &Paths, told: &Told) -> Vec<Finding> {
     let agents = told.agents.clone().or_else(|| Some(Config::load(config).ok()?.agents()));
     findings.extend(agents.as_deref().and_then(environment));
     findings.extend(told.listen.as_ref().map(port));
+    findings.extend(told.web.as_ref().map(page));
     findings.extend([journal(&paths.state_dir), room(&paths.state_dir)]);
     findings.push(leftovers(&paths.state_dir, told));
     findings.extend([machine::user_namespaces(), machine::bubblewrap(), machine::cgroups(&setting, root)]);
@@ -224,6 +227,19 @@ fn port(told: &ListenInfo) -> Finding {
         (None, None) => {
             Finding::ok(NAME, format!("{addresses}, {}", told.fingerprint.as_deref().unwrap_or_default()))
         }
+    }
+}
+
+/// Reports the page's port on loopback.
+fn page(told: &WebInfo) -> Finding {
+    const NAME: &str = "page";
+    match &told.problem {
+        Some(problem) => Finding::problem(
+            NAME,
+            format!("{} is not served: {problem}", told.origin),
+            "end that program (`ss -ltnp` shows it), then run `kennel web`; or have another address: `kennel web --stop`, then `kennel web`",
+        ),
+        None => Finding::ok(NAME, told.origin.clone()),
     }
 }
 

@@ -160,7 +160,8 @@ impl Maker {
     }
 
     pub(super) fn events(&self) -> BTreeMap<EventId, Event> {
-        let records = self.reader().events(0, EventId::MAX >> 1, None, 1 << 30, usize::MAX).unwrap().records;
+        let records =
+            self.reader().events(0, EventId::MAX >> 1, None, None, 1 << 30, usize::MAX).unwrap().records;
         records.iter().map(|record| (record.id, record.event().unwrap())).collect()
     }
 

@@ -18,7 +18,7 @@ use super::connection::connect;
 use super::error::JournalError;
 use super::schema::{VERSION, new_token, prepare};
 use super::wal::{PAGE, Wal};
-use super::{prune, removed};
+use super::{pruned, removed};
 use crate::system::owned::{self, How};
 
 mod rows;
@@ -198,7 +198,7 @@ fn write(
     let mut meta = rows.meta;
     meta.retain(|name, _| {
         matches!(&**name, "uuid" | "secret" | "boot_id" | "behind")
-            || prune::is_mark(name)
+            || pruned::is_mark(name)
             || removed::is_note(name)
     });
     meta.insert("floor".into(), floor.to_string());

@@ -248,10 +248,11 @@ impl Acp {
         }
         let text = "the agent did not end its turn within its grace and is ended itself (SIGTERM)".to_owned();
         let mut reports = vec![Report::Notice { text }];
+        // Before the turn's end: else the next prompt would be given to an agent that is being ended.
+        reports.extend(self.give_up("the agent did not end the turn that it was told to end".to_owned()));
         if let Some(prompt) = self.turn() {
             reports.push(Report::TurnEnded { prompt, end: TurnEnd::Aborted, exit: None, left_behind: 0 });
         }
-        reports.extend(self.give_up("the agent did not end the turn that it was told to end".to_owned()));
         reports
     }
 

@@ -411,8 +411,20 @@ pub fn number_after(text: &str, word: &str) -> u32 {
     words.next().unwrap().parse().unwrap()
 }
 
+/// Writes a script. Another process does: a thread of this one that starts a program meanwhile would hold the file open for writing,
+/// and the kernel runs no such file (execve(2), ETXTBSY).
 pub fn script(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    use std::io::Write;
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{}", path.display());
+}
+
+/// Copies the worker's program, by another process as well.
+pub fn copy_worker(to: &Path) {
+    let mut command = std::process::Command::new("install");
+    let mut copy = command.args(["-m", "755", "--"]).arg(binary()).arg(to).spawn().unwrap();
+    assert!(copy.wait().unwrap().success(), "{}", to.display());
 }

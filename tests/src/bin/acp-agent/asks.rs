@@ -32,6 +32,15 @@ impl Agent {
         printed.join(", ")
     }
 
+    /// Asks for a command; the title is its beginning.
+    pub(crate) fn ask_for_command(&mut self, command: &str) -> String {
+        let title = format!("Run {}…", command.chars().take(10).collect::<String>());
+        let call = json!({ "toolCallId": "command", "title": title, "rawInput": { "command": command } });
+        let params = json!({ "sessionId": self.session, "toolCall": call, "options": choices() });
+        let answer = self.ask("session/request_permission", params);
+        format!("answered {}", answer["result"]["outcome"]["optionId"].as_str().unwrap_or("nothing"))
+    }
+
     pub(crate) fn ask_form_and_tool(&mut self, question: &str, tool: &str) -> String {
         let schema =
             json!({ "type": "object", "required": ["name"], "properties": { "name": { "type": "string" } } });

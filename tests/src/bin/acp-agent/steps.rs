@@ -162,6 +162,10 @@ impl Agent {
                 let output = answer["result"]["outcome"]["optionId"].as_str().unwrap_or("nothing");
                 self.say(&format!("answered {output}"));
             }
+            "ask-command" => {
+                let output = self.ask_for_command(argument);
+                self.say(&output);
+            }
             "ask-both" => {
                 let both: Vec<&str> = argument.split(' ').collect();
                 let output = self.ask_both(&both);

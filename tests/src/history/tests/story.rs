@@ -195,6 +195,9 @@ pub fn created() -> EventKind {
         model: None,
         parent: None,
         started_by: None,
+        forked_from: None,
+        conversation: None,
+        told: Vec::new(),
     }
 }
 

@@ -33,8 +33,9 @@ impl Sim {
         self.say(key, Seen::Limited(by));
         self.say(key, Seen::Introduced(details));
         if self.rng.chance(800) {
-            let id = format!("conversation-{}", self.rng.below(3));
-            self.say(key, Seen::AgentSession(id));
+            let another = format!("conversation-{}", self.rng.below(3));
+            let wanted = self.conversation_of(key).filter(|_| !self.faults || self.rng.chance(800));
+            self.say(key, Seen::AgentSession(wanted.unwrap_or(another)));
         }
         if self.rng.chance(200) {
             self.agent_tells(key, None);
@@ -52,6 +53,13 @@ impl Sim {
                 self.soon(key, 20_000, Act::AgentDies);
             }
         }
+    }
+
+    /// The conversation from elsewhere that the agent's session is to take up.
+    fn conversation_of(&self, key: Key) -> Option<String> {
+        let id = &self.world.procs[key].session;
+        let session = self.fleet_sessions().into_iter().find(|session| session.id == *id)?;
+        session.spec.conversation.clone()
     }
 
     /// A turn of an agent that lives between prompts.

@@ -1,25 +1,28 @@
 //! A change of the fleet while it is made, with one function for each [`Ask`](crate::core::Ask).
 
 mod access;
+mod forks;
+mod manager;
 mod names;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use protocol::api::{Orphans, SessionOpts};
+use protocol::api::{Orphans, SessionOpts, ToldTurn};
 use protocol::event::{Event, EventKind, Timestamp};
 use protocol::{EventId, Identity, Incarnation, KeyId, SessionId};
 
 use crate::core::at::At;
 use crate::core::effect::Effect;
 use crate::core::fleet::{Change, Fleet};
-use crate::core::input::{Ask, Command, Input, Reply, Scope, Seen, Wish};
+use crate::core::input::{Ask, Command, Input, Reply, Seen, Wish};
 use crate::core::model::session::{Session, Task};
 use crate::core::model::spec::Spec;
 use crate::core::model::state::State;
 use crate::core::model::turn::{Attached, NewPrompt};
 use crate::core::out::Note;
 use crate::core::refusal::{Refusal, SubagentLimit};
+use crate::core::scope::Scope;
 
 /// Jump of the event counter at the first start after a boot, or over a damaged journal. So the ids of lost events, which
 /// somebody may have seen, are never used again.
@@ -44,6 +47,8 @@ pub(super) struct Draft<'a> {
     scope: Scope,
     /// A session asks, for a sub-agent of its own: it learns nothing of others.
     by_session: bool,
+    /// The turns that the agent of a fork is told.
+    told: Vec<ToldTurn>,
     /// The client that asks, and has to drive what it changes; none: the owner asks.
     client: Option<EventId>,
 }
@@ -65,6 +70,7 @@ impl<'a> Draft<'a> {
             key: None,
             scope: Scope::All,
             by_session: false,
+            told: Vec::new(),
             client: None,
         }
     }
@@ -212,6 +218,7 @@ impl<'a> Draft<'a> {
     pub(super) fn start(&mut self, ask: &Ask) -> Result<Reply, Refusal> {
         match ask {
             Ask::Create { id, spec } => Ok(Reply::Created(self.create(id.as_ref(), spec, None, false)?)),
+            Ask::Fork(fork) => Ok(Reply::Created(self.fork(fork)?)),
             Ask::Ensure { id, spec, given } => {
                 self.driven(id)?;
                 self.ensure(id, spec, given)
@@ -253,6 +260,7 @@ impl<'a> Draft<'a> {
             Ask::Create { id, .. } | Ask::Subagent { parent: None, id, .. } if starts_none => {
                 missing(id.as_ref())
             }
+            Ask::Fork(fork) if starts_none || self.is_hidden(&fork.origin) => missing(Some(&fork.origin)),
             Ask::Edit(id, _) if self.is_hidden(id) => missing(Some(id)),
             Ask::Edit(id, edit) => self.edit(id, edit),
             _ => self.start(ask),
@@ -285,6 +293,7 @@ impl<'a> Draft<'a> {
         if id.is_number_alone() {
             return Err(Refusal::IdIsNumber(id));
         }
+        self.check_conversation(spec)?;
         let name = self.name_for(&id, spec)?;
         let mut spec = spec.clone();
         Arc::make_mut(&mut spec).name.clone_from(&name);
@@ -307,6 +316,7 @@ impl<'a> Draft<'a> {
             };
             session.open_tasks = self.fleet.sessions().filter(works).count() as u32;
         }
+        let told = std::mem::take(&mut self.told);
         self.emit(
             Some((&id, session.incarnation)),
             EventKind::SessionCreated {
@@ -318,12 +328,29 @@ impl<'a> Draft<'a> {
                 model: spec.model.clone(),
                 parent: parent.cloned(),
                 started_by,
+                forked_from: spec.forked_from.clone(),
+                conversation: spec.conversation.clone(),
+                told,
             },
         );
         let effects = session.effects();
         self.changed.insert(id.clone(), Arc::new(session));
         self.want(&id, effects)?;
         Ok(id)
+    }
+
+    /// Refuses a conversation that the agent of another session has: two processes would write into one.
+    fn check_conversation(&self, spec: &Spec) -> Result<(), Refusal> {
+        let Some(conversation) = &spec.conversation else { return Ok(()) };
+        // Two profiles may run one agent.
+        let has = |session: &&Arc<Session>| session.agent_session.as_ref() == Some(conversation);
+        match self.fleet.sessions().find(has) {
+            None => Ok(()),
+            Some(other) => {
+                let of = Some(other.id.clone()).filter(|of| !self.by_session && !self.is_hidden(of));
+                Err(Refusal::ConversationTaken { conversation: conversation.clone(), of })
+            }
+        }
     }
 
     pub(super) fn ensure(
@@ -357,6 +384,10 @@ impl<'a> Draft<'a> {
         spec: &Arc<Spec>,
         wish: Option<&Wish>,
     ) -> Result<Arc<Spec>, Refusal> {
+        if let (Some(parent), Some(_)) = (parent, &spec.conversation) {
+            let what = vec!["conversation: a sub-agent begins one of its own".into()];
+            return Err(Refusal::Weaker { id: parent.clone(), what });
+        }
         let (Some(parent), Some(wish)) = (parent, wish) else { return Ok(spec.clone()) };
         let session = self.fleet.expect(parent)?;
         match session.spec.below(spec, wish) {
@@ -455,46 +486,6 @@ impl<'a> Draft<'a> {
         self.changed.remove(id);
         self.emit(Some((id, incarnation)), EventKind::SessionDeleted {});
         self.removed = Some((id.clone(), incarnation));
-        Ok(Reply::Done)
-    }
-
-    pub(super) fn manager_started(
-        &mut self,
-        pid: u32,
-        version: &str,
-        boot_id: &str,
-        same_boot: bool,
-        lost: Option<&str>,
-    ) -> Result<Reply, Refusal> {
-        if !same_boot || lost.is_some() {
-            self.next_event += BOOT_JUMP;
-        }
-        let (version, boot_id) = (version.to_owned(), boot_id.to_owned());
-        self.emit(None, EventKind::ManagerStarted { pid, version, boot_id });
-        if let Some(lost) = lost {
-            self.emit(None, EventKind::SystemMessage { text: lost.to_owned() });
-        }
-        self.name_the_nameless();
-        for session in self.fleet.sessions() {
-            // The effects of the state before died with the manager that was to perform them: all of them are issued now.
-            self.one(&session.id, &Input::Recovered { same_boot })?;
-        }
-        self.effects.clear();
-        for id in self.fleet.sessions.keys() {
-            if let Some(session) = self.get(id) {
-                let effects = session.effects();
-                self.effects.extend(effects.into_iter().map(|effect| (id.clone(), effect)));
-            }
-        }
-        Ok(Reply::Done)
-    }
-
-    pub(super) fn shutdown(&mut self) -> Result<Reply, Refusal> {
-        self.emit(None, EventKind::ManagerStopping {});
-        self.spares = Arc::default();
-        for id in self.fleet.sessions.keys() {
-            self.one(id, &Input::Shutdown)?;
-        }
         Ok(Reply::Done)
     }
 }

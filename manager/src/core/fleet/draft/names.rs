@@ -7,11 +7,12 @@ use protocol::{SessionId, SessionName};
 
 use super::Draft;
 use crate::core::fleet::names::{numbered, of_directory};
-use crate::core::input::{Edit, Reply, Scope};
+use crate::core::input::{Edit, Reply};
 use crate::core::limits::LABELS;
 use crate::core::model::session::Session;
 use crate::core::model::spec::Spec;
 use crate::core::refusal::{Naming, Refusal};
+use crate::core::scope::Scope;
 
 /// The obstacle to a name.
 enum Taken {

@@ -8,6 +8,7 @@
 mod opening;
 mod permission;
 mod settings;
+mod told;
 mod turn;
 mod update;
 
@@ -28,6 +29,7 @@ use super::message::{
 };
 use opening::TakesPrompt;
 use settings::Asked;
+use told::Told;
 use turn::Turn;
 
 pub use opening::{Opening, SystemPrompt};
@@ -88,6 +90,8 @@ pub struct Conversation {
     setting: BTreeMap<u64, Asked>,
     /// Ids of the sub-agents inside the agent.
     children: BTreeSet<String>,
+    /// Turns that the agent tells while it loads.
+    told: Told,
     /// Subjects of the notices of this turn, so that each is sent once.
     said: BTreeSet<&'static str>,
     /// Notices for a person that are not sent yet.
@@ -125,6 +129,7 @@ impl Conversation {
             to_set: Vec::new(),
             setting: BTreeMap::new(),
             children: BTreeSet::new(),
+            told: Told::default(),
             said: BTreeSet::new(),
             notices: Vec::new(),
             addresses: Addresses::default(),

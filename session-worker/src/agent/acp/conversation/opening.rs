@@ -7,6 +7,7 @@ use protocol::wire::{AgentDetails, McpServer, RemoteServer, Report, Setting, Tra
 use protocol::{Restore, bounds};
 use serde_json::{Value, json};
 
+use super::told::Told;
 use super::{Conversation, Stage};
 use crate::agent::acp::attachments::Takes;
 use crate::agent::acp::login::address;
@@ -137,7 +138,9 @@ impl Conversation {
         all.extend(match self.opening.agent_session.clone() {
             Some(session) if self.can_resume || self.can_load => {
                 self.session = session;
-                if self.can_resume { self.resume() } else { self.load() }
+                // kennel's journal has nothing of the conversation, so what the agent says again while it loads is new.
+                let loads = self.can_load && !self.opening.conversation;
+                if self.can_resume && !loads { self.resume() } else { self.load() }
             }
             _ => self.create(),
         });
@@ -192,6 +195,7 @@ impl Conversation {
 
     fn create(&mut self) -> Vec<Do> {
         self.stage = Stage::Creating;
+        self.told = Told::default();
         self.session.clear();
         let params = self.params(false);
         let mut all = self.out_of_reach();
@@ -277,10 +281,12 @@ impl Conversation {
         payload["sessionUpdate"] = json!("session_opened");
         let (prompt, update, payload) = (None, Update::Other, payload.to_string());
         let (restore, agent_pid) = (self.restore, Some(self.agent_pid));
-        vec![
-            Do::Report(Report::Update { prompt, update, payload }),
-            Do::Report(Report::Ready { restore, agent_pid }),
-        ]
+        let told = std::mem::take(&mut self.told).update();
+        let told =
+            told.map(|told| Report::Update { prompt, update: Update::Other, payload: told.to_string() });
+        let opened = Report::Update { prompt, update, payload };
+        let reports = told.into_iter().chain([opened, Report::Ready { restore, agent_pid }]);
+        reports.map(Do::Report).collect()
     }
 
     /// Makes the text about a log-in: the agent's words, its address and its methods.

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::{Conversation, Stage};
 use crate::agent::acp::message::{Do, beginning, text_at};
 
+/// Kinds of updates that kennel makes itself.
+const OWN: [&str; 3] = ["session_opened", "conversation_loaded", "child_update"];
 /// Limit of the sub-agents inside one agent process.
 const CHILDREN: usize = 256;
 
@@ -23,12 +25,18 @@ impl Conversation {
             return vec![Do::Log("an update without content".to_owned())];
         }
         let kind = text_at(&payload, "sessionUpdate").unwrap_or_default();
-        // The journal already has the conversation that the agent replays while it loads.
+        if OWN.contains(&kind.as_str()) {
+            return vec![Do::Log(format!("an update called `{kind}`, which only kennel makes"))];
+        }
+        // The journal already has the conversation that the agent replays while it loads, unless it began elsewhere.
         let present = matches!(
             kind.as_str(),
             "available_commands_update" | "current_mode_update" | "config_option_update"
         );
         if self.stage != Stage::Ready && !present {
+            if self.stage == Stage::Loading && !self.opening.conversation {
+                self.told.take(&kind, &payload);
+            }
             return Vec::new();
         }
         self.learn_child(&payload);

@@ -8,6 +8,9 @@
 //! subscriber that does not read holds no thread and no reader. An event that is larger than a page is given alone; to a
 //! stream over HTTP, which may take it as slowly as it likes, in pieces, each of which is looked for anew.
 
+mod begin;
+mod look;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +20,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::error::Error;
 use crate::journal::record::{FRAME_END, head_of};
-use crate::journal::{JournalError, Large, Page, Reader, Record};
+use crate::journal::{JournalError, Large, Page, Reader, Record, Types};
 use crate::system::blocking;
+use look::{Ahead, Look};
+
+pub(crate) use begin::Begin;
 
 /// Number of recent events in memory.
 const RING: usize = 4096;
@@ -80,8 +86,8 @@ impl Feed {
     pub fn subscribe(self: &Arc<Self>, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
         let head = self.head.clone();
         let after = after.unwrap_or(*head.borrow());
-        let (told, upto, part, ahead) = (Some(0), None, None, None);
-        Subscription { feed: self.clone(), head, after, session, told, upto, part, ahead }
+        let (told, types, upto, part, ahead) = (Some(0), None, None, None, None);
+        Subscription { feed: self.clone(), head, after, session, types, told, upto, part, ahead }
     }
 
     /// Events of the ring after `after` and up to `head`; `None` if the ring does not reach back that far.
@@ -90,6 +96,7 @@ impl Feed {
         after: EventId,
         head: EventId,
         session: Option<&SessionId>,
+        types: Option<&Types>,
         page: usize,
     ) -> Option<Page> {
         let ring = self.ring();
@@ -101,6 +108,10 @@ impl Feed {
         let mut bytes = 0;
         for record in ring.records.range(start..).take_while(|record| record.id <= head) {
             if session.is_some() && record.session.as_ref() != session {
+                continue;
+            }
+            if types.is_some_and(|types| !types.has(record.name())) {
+                found.last |= session.is_some() && record.last;
                 continue;
             }
             let size = record.frame().len();
@@ -240,6 +251,8 @@ pub struct Subscription {
     head: watch::Receiver<EventId>,
     after: EventId,
     session: Option<SessionId>,
+    /// Only events of these types.
+    types: Option<Types>,
     /// The last pruned event that the subscriber knows of; `None`: the subscriber gets no gap events.
     told: Option<EventId>,
     /// The stream ends with this event.
@@ -248,47 +261,6 @@ pub struct Subscription {
     part: Option<Part>,
     /// The pages of the journal that come next, if they are being read.
     ahead: Option<mpsc::Receiver<Ahead>>,
-}
-
-/// Which page of the journal is read.
-#[derive(Clone)]
-struct Look {
-    /// The cursor before it.
-    after: EventId,
-    /// The last event that is read, in this page or a later one.
-    head: EventId,
-    session: Option<SessionId>,
-    /// Bytes of one event that is not given in pieces.
-    most: usize,
-    /// As they are sent, and not as records.
-    as_frames: bool,
-}
-
-impl Look {
-    fn read(&self, reader: &Reader) -> Result<Page, JournalError> {
-        let Self { after, head, most, .. } = *self;
-        match self.as_frames {
-            true => reader.frames(after, head, self.session.as_ref(), most.min(FRAMES), most),
-            false => reader.events(after, head, self.session.as_ref(), CATCH_UP, most),
-        }
-    }
-}
-
-/// A page that is read before it is asked for.
-struct Ahead {
-    /// The cursor before it.
-    after: EventId,
-    /// As in [`Look`].
-    as_frames: bool,
-    page: Result<Page, JournalError>,
-    /// No other page comes after it by itself.
-    is_last: bool,
-}
-
-impl Ahead {
-    fn is_of(&self, look: &Look) -> bool {
-        (self.after, self.as_frames) == (look.after, look.as_frames)
-    }
 }
 
 /// Bytes of an event's JSON that the subscriber has received.
@@ -308,6 +280,12 @@ impl Subscription {
     /// Skips pruned events without a gap event.
     pub fn of_what_is_left(mut self) -> Self {
         self.told = None;
+        self
+    }
+
+    /// Only events of these types.
+    pub(crate) fn only(mut self, types: Option<Types>) -> Self {
+        self.types = types;
         self
     }
 
@@ -399,7 +377,7 @@ impl Subscription {
                     if page.records.is_empty() {
                         return Ok(Some(Text { frames: page.frames, last: page.last }));
                     }
-                    let last = page.records.iter().any(|record| record.last);
+                    let last = page.last || page.records.iter().any(|record| record.last);
                     let size = page.records.iter().map(|record| record.frame().len()).sum();
                     let mut frames = String::with_capacity(size);
                     frames.extend(page.records.iter().map(Record::frame));
@@ -429,13 +407,14 @@ impl Subscription {
             if self.after >= head {
                 return Ok(None);
             }
-            let page = match self.feed.recent(self.after, head, self.session.as_ref(), most) {
-                Some(page) => {
-                    self.ahead = None;
-                    page
-                }
-                None => self.past(head, most, as_frames).await?,
-            };
+            let page =
+                match self.feed.recent(self.after, head, self.session.as_ref(), self.types.as_ref(), most) {
+                    Some(page) => {
+                        self.ahead = None;
+                        page
+                    }
+                    None => self.past(head, most, as_frames).await?,
+                };
             if let (Some(pruned), Some(told)) = (page.pruned, &mut self.told)
                 && pruned > self.after.max(*told)
             {
@@ -451,7 +430,8 @@ impl Subscription {
 
     /// The next page of the journal, up to `head`. Safe to cancel.
     async fn past(&mut self, head: EventId, most: usize, as_frames: bool) -> Result<Page, Error> {
-        let look = Look { after: self.after, head, session: self.session.clone(), most, as_frames };
+        let (session, types) = (self.session.clone(), self.types.clone());
+        let look = Look { after: self.after, head, session, types, most, as_frames };
         let read = match &mut self.ahead {
             Some(coming) => coming.recv().await.filter(|ahead| ahead.is_of(&look)),
             None => None,

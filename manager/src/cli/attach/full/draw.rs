@@ -1,0 +1,260 @@
+//! The screen, drawn from the state alone.
+
+use protocol::api::Role;
+use ratatui::Frame;
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Widget};
+use unicode_width::UnicodeWidthStr;
+
+use super::face::{Face, Mode};
+use super::lines::{begin_of, bold, dim};
+use super::wrap::wrapped;
+use crate::cli::attach::view::View;
+use crate::cli::permissions::offer;
+use crate::cli::ui::render;
+use crate::cli::ui::screen::fitting;
+
+/// Rows below which the keys are not named at the bottom.
+const KEYS_FROM: u16 = 12;
+/// Rows below which there is no heading.
+const HEADING_FROM: u16 = 6;
+/// Prompts that wait and are shown.
+const WAITING: usize = 3;
+/// The bytes that are drawn of what waits.
+const SHOWN: usize = 8 * 1024;
+/// The mark before the prompt that is typed.
+const MARK: &str = "> ";
+
+/// Draws all of it.
+pub fn draw(frame: &mut Frame<'_>, face: &mut Face, view: &View<'_>) {
+    let area = frame.area();
+    if area.is_empty() {
+        return;
+    }
+    let heading = u16::from(area.height >= HEADING_FROM);
+    let keys = u16::from(area.height >= KEYS_FROM);
+    let width = usize::from(area.width);
+    let most = (area.height / 3).max(1);
+    let typed = face.editor.height(width.saturating_sub(MARK.len() + 1));
+    let typed = u16::try_from(typed).unwrap_or(u16::MAX).clamp(1, most);
+    let room = area.height.saturating_sub(heading + keys + typed);
+    let mut waits = waiting(face, view, width);
+    // One line of the conversation stays.
+    let most = usize::from(room.saturating_sub(1).min((area.height / 2).max(3)).max(u16::from(room > 0)));
+    if waits.len() > most {
+        cut(&mut waits, most);
+    }
+    let waits_height = u16::try_from(waits.len()).unwrap_or(u16::MAX);
+    let parts = [heading, 0, waits_height, typed, keys].map(Constraint::Length);
+    let parts = [parts[0], Constraint::Min(0), parts[2], parts[3], parts[4]];
+    let [top, middle, below, prompt, bottom] = Layout::vertical(parts).areas(area);
+    Paragraph::new(title(face, view)).render(top, frame.buffer_mut());
+    match &mut face.mode {
+        Mode::Help(from) => *from = help(frame.buffer_mut(), middle, *from).min(*from),
+        _ => conversation(frame.buffer_mut(), middle, face, view),
+    }
+    Paragraph::new(waits).render(below, frame.buffer_mut());
+    typing(frame.buffer_mut(), prompt, face);
+    Paragraph::new(Line::styled(footer(face, width), dim())).render(bottom, frame.buffer_mut());
+}
+
+/// The session, its state, and who drives.
+fn title(face: &Face, view: &View<'_>) -> Line<'static> {
+    let host = face.host.as_ref().map(|host| format!(" on {}", render::line(host))).unwrap_or_default();
+    let mut spans =
+        vec![Span::styled(format!("{}{host}", render::line(&view.called)), bold()), Span::raw("  ")];
+    if view.lost {
+        let style = face.look.fg(Color::Red).add_modifier(Modifier::BOLD);
+        spans.push(Span::styled("connection lost, trying again", style));
+        return Line::from(spans);
+    }
+    let status = view.status();
+    let style = match status {
+        "running" | "needs you" => face.look.fg(Color::Cyan),
+        "failed" => face.look.fg(Color::Red).add_modifier(Modifier::BOLD),
+        "idle" => face.look.fg(Color::Green),
+        _ => face.look.fg(Color::Yellow),
+    };
+    spans.push(Span::styled(status.to_owned(), style));
+    let driver = view.clients.iter().find(|(_, (_, role))| *role == Role::Driver);
+    let drives = match driver {
+        _ if !view.live => "connecting".to_owned(),
+        _ if view.drives => "you drive".to_owned(),
+        Some((_, (name, _))) => format!("{} drives, you look on", render::line(name)),
+        None => "nobody drives".to_owned(),
+    };
+    spans.push(Span::raw(format!("  {drives}")));
+    let others = view.clients.keys().filter(|client| Some(**client) != view.client).count();
+    if view.drives && others > 0 {
+        spans.push(Span::raw(match others {
+            1 => ", 1 other looks on".to_owned(),
+            _ => format!(", {others} others look on"),
+        }));
+    }
+    Line::from(spans)
+}
+
+fn conversation(buffer: &mut Buffer, area: Rect, face: &mut Face, view: &View<'_>) {
+    let Some(chat) = &view.chat else { return };
+    let (width, height) = (usize::from(area.width), usize::from(area.height));
+    if width == 0 || height == 0 {
+        return;
+    }
+    let lines = face.scroll.visible(chat, width, height, face.look);
+    if lines.is_empty() && view.live {
+        Paragraph::new(Line::styled("nothing was said yet: type a prompt", dim())).render(area, buffer);
+    }
+    Paragraph::new(lines).render(area, buffer);
+    if let Mode::Search(text) = &face.mode {
+        marked(buffer, area, &text.to_lowercase());
+    }
+}
+
+/// Marks what is searched for on the screen.
+fn marked(buffer: &mut Buffer, area: Rect, text: &str) {
+    if text.is_empty() {
+        return;
+    }
+    for y in area.rows().map(|row| row.y) {
+        let (mut row, mut columns) = (String::new(), Vec::new());
+        for x in area.left()..area.right() {
+            let symbol = buffer[(x, y)].symbol().to_lowercase();
+            columns.extend(std::iter::repeat_n(x, symbol.len()));
+            row.push_str(&symbol);
+        }
+        let found: Vec<usize> = row.match_indices(text).flat_map(|(at, it)| at..at + it.len()).collect();
+        for x in found.into_iter().filter_map(|at| columns.get(at)) {
+            buffer[(*x, y)].set_style(Style::new().add_modifier(Modifier::REVERSED));
+        }
+    }
+}
+
+/// All that waits: prompts in the queue, questions of the agent, and the newest note. The most urgent stands last.
+fn waiting(face: &Face, view: &View<'_>, width: usize) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    let mut put = |line: Line<'static>, indent: &str| lines.extend(wrapped(&line, width, indent));
+    let queued: Vec<_> = view.waiting().collect();
+    for (id, text) in queued.iter().take(WAITING) {
+        let text = render::line(begin_of(text.unwrap_or("a prompt"), SHOWN));
+        let line = format!("waits: {text} ({id})");
+        let line = render::short(&line, width.max(1));
+        put(Line::styled(line, dim()), "");
+    }
+    if let Some(more) = queued.len().checked_sub(WAITING).filter(|more| *more > 0) {
+        put(Line::styled(format!("waits: {more} more"), dim()), "");
+    }
+    let cyan = face.look.fg(Color::Cyan).add_modifier(Modifier::BOLD);
+    for asked in view.asked().filter(|_| view.form_shown().is_none()) {
+        let title = render::block(begin_of(&asked.title, SHOWN));
+        put(
+            Line::from(vec![Span::styled("asks: ", cyan), Span::raw(title.replace(['\n', '\t'], " "))]),
+            "  ",
+        );
+        let Some(first) = asked.first.filter(|_| view.drives) else {
+            put(Line::styled("  it is for the one who drives to answer", dim()), "  ");
+            continue;
+        };
+        let options = asked.options.iter().enumerate();
+        // One a line: a name could look like the next option.
+        for (at, option) in options {
+            let how = if at == 0 && width >= 40 { "   (number, Enter)" } else { "" };
+            put(
+                Line::styled(format!("  {}) {}{how}", first + at, render::line(&offer(option))), bold()),
+                "     ",
+            );
+        }
+    }
+    if let Some((form, count)) = view.form_shown() {
+        let more = if count > 1 { format!(" ({} more wait)", count - 1) } else { String::new() };
+        let message = render::line(begin_of(form.message(), SHOWN));
+        put(Line::from(vec![Span::styled("asks: ", cyan), Span::raw(format!("{message}{more}"))]), "  ");
+        for line in form.lines().into_iter().chain(form.question()) {
+            put(Line::from(render::block(begin_of(&line, SHOWN)).replace(['\n', '\t'], " ")), "    ");
+        }
+    }
+    if !face.scroll.follows() {
+        put(Line::styled("the end is further down: Esc goes there", face.look.fg(Color::Yellow)), "");
+    }
+    if !view.notice.is_empty() {
+        put(Line::styled(view.notice.clone(), face.look.fg(Color::Yellow)), "  ");
+    }
+    lines
+}
+
+/// Keeps beginning and end of what waits: a question begins with what it is about, and ends with its options.
+fn cut(waits: &mut Vec<Line<'static>>, most: usize) {
+    let Some(kept) = most.checked_sub(1) else { return waits.clear() };
+    let (first, gone) = (kept.div_ceil(2), waits.len() - kept);
+    let mark = Line::styled(format!("… {gone} lines are not shown: the conversation has them"), bold());
+    waits.splice(first..first + gone, [mark]);
+}
+
+/// The prompt that is typed, or what a question or a search wants there.
+fn typing(buffer: &mut Buffer, area: Rect, face: &Face) {
+    let line = match &face.mode {
+        Mode::Detach => "detach? The session goes on. y/n".to_owned(),
+        Mode::TakeOver => "drive instead of the other client? y/n".to_owned(),
+        Mode::Search(text) => format!("search: {}_", render::line(text)),
+        Mode::Write | Mode::Help(_) => match face.editor.hidden() {
+            Some(bytes) => format!("{MARK}({bytes} bytes are typed; Enter sends them, Ctrl-U drops them)"),
+            None => {
+                Paragraph::new(Span::styled(MARK, bold())).render(area, buffer);
+                let mark = u16::try_from(MARK.width()).unwrap_or(0).min(area.width);
+                let inner = Rect { x: area.x + mark, width: area.width - mark, ..area };
+                if !inner.is_empty() {
+                    face.editor.widget().render(inner, buffer);
+                }
+                return;
+            }
+        },
+    };
+    let shown = wrapped(&Line::styled(line, bold()), usize::from(area.width), "");
+    Paragraph::new(shown).render(area, buffer);
+}
+
+/// The keys that do most now, the most needed first: as many as have room.
+fn footer(face: &Face, width: usize) -> String {
+    let keys: &[&str] = match face.mode {
+        Mode::Write => &[
+            "F1 help",
+            "Ctrl-P Ctrl-Q detach",
+            "Ctrl-C ends the turn",
+            "Ctrl-J new line",
+            "PgUp scroll",
+            "Ctrl-F search",
+            "Ctrl-O unfold",
+        ],
+        Mode::Search(_) => &["Enter, Up: older", "Down: newer", "Ctrl-U: clear", "Esc: back"],
+        Mode::Detach | Mode::TakeOver => &["y, or any other key"],
+        Mode::Help(_) => &["Up, Down: read on", "any other key goes back"],
+    };
+    fitting(keys, width)
+}
+
+/// Shows the keys from line `from` on, and returns the line from which on all the rest is shown.
+fn help(buffer: &mut Buffer, area: Rect, from: usize) -> usize {
+    let lines = HELP.lines().flat_map(|line| wrapped(&Line::from(line), usize::from(area.width), "      "));
+    let lines: Vec<_> = lines.collect();
+    let last = lines.len().saturating_sub(usize::from(area.height));
+    Paragraph::new(lines.into_iter().skip(from.min(last)).collect::<Vec<_>>()).render(area, buffer);
+    last
+}
+
+const HELP: &str = "\
+Enter             send the prompt; while a turn runs it waits in the queue
+Ctrl-J Alt-Enter  new line; a text that is pasted stays one prompt
+Up Down           within the prompt, then earlier prompts
+number, Enter     answer a permission; a form is filled in line by line
+PgUp PgDn         scroll; Shift-Up, Shift-Down by a line; Ctrl-Home, Ctrl-End
+Esc               back to the end
+Ctrl-F            search
+Ctrl-O            show tools whole, or one line each
+Ctrl-Y            copy the newest answer
+Ctrl-T            drive instead of another client
+Ctrl-C            end the running turn; again: detach?
+Ctrl-P Ctrl-Q     detach, as Ctrl-B d, and Ctrl-D where nothing is typed
+Ctrl-Z            suspend; `fg` comes back
+Ctrl-L            draw anew";
