@@ -17,17 +17,12 @@ pub fn age(since: Timestamp, now: u64) -> String {
 
 /// A point in time, in UTC, to the second.
 pub fn time(at: Timestamp) -> String {
-    humantime::format_rfc3339_seconds(bounded(at)).to_string()
+    humantime::format_rfc3339_seconds(at.to_system_time()).to_string()
 }
 
 /// A point in time as the API takes it, in UTC, to the millisecond.
 pub fn rfc3339(at: Timestamp) -> String {
-    humantime::format_rfc3339_millis(bounded(at)).to_string()
-}
-
-fn bounded(at: Timestamp) -> std::time::SystemTime {
-    // humantime has no years beyond 9999, and another machine's clock may send any value.
-    std::time::UNIX_EPOCH + Duration::from_millis(at.0.min(253_402_300_799_999))
+    humantime::format_rfc3339_millis(at.to_system_time()).to_string()
 }
 
 /// A point in time by this machine's clock and in its time zone, to the second.

@@ -11,19 +11,30 @@ use crate::{KeyId, SessionId};
 #[schema(value_type = String, format = DateTime, examples("2026-01-31T12:00:00.000Z"))]
 pub struct Timestamp(pub u64);
 
-impl Serialize for Timestamp {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(self.0);
-        s.collect_str(&humantime::format_rfc3339_millis(time))
+/// The last millisecond that RFC 3339 can write: the end of the year 9999.
+const LAST_MS: u64 = 253_402_300_799_999;
+
+impl Timestamp {
+    /// This time for what writes it. One beyond the year 9999, which only a wrong clock can send, is the last of that year.
+    pub fn to_system_time(self) -> std::time::SystemTime {
+        std::time::UNIX_EPOCH + std::time::Duration::from_millis(self.0.min(LAST_MS))
     }
 }
 
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&humantime::format_rfc3339_millis(self.to_system_time()))
+    }
+}
+
+/// Any time that RFC 3339 can write, in any offset. One before 1970 is 1970: nothing of kennel's is older.
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
-        let time = humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)?;
-        let since = time.duration_since(std::time::UNIX_EPOCH).map_err(serde::de::Error::custom)?;
-        Ok(Self(since.as_millis() as u64))
+        let time = chrono::DateTime::parse_from_rfc3339(&text).map_err(|error| {
+            serde::de::Error::custom(format!("{text:?} is no time of RFC 3339 ({error})"))
+        })?;
+        Ok(Self(u64::try_from(time.timestamp_millis()).unwrap_or(0).min(LAST_MS)))
     }
 }
 
@@ -172,4 +183,49 @@ pub enum Resolution {
     Retry,
     /// The prompt stays interrupted, and kennel no longer lists it.
     Drop,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_time_of_rfc_3339_is_read_and_no_other_text() {
+        let read = |text: &str| serde_json::from_value::<Timestamp>(text.into()).map(|at| at.0).ok();
+        for (text, ms) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2026-01-31T12:00:00.000Z", 1_769_860_800_000),
+            ("2026-01-31t12:00:00z", 1_769_860_800_000),
+            ("2026-01-31T14:00:00+02:00", 1_769_860_800_000),
+            ("2026-02-01T11:59:00.5+23:59", 1_769_860_800_500),
+            ("2026-01-30T12:01:00-23:59", 1_769_860_800_000),
+            ("2026-01-31T12:00:00-00:00", 1_769_860_800_000),
+            ("2026-01-31T12:00:00.123456789012Z", 1_769_860_800_123),
+            ("2016-12-31T23:59:60Z", 1_483_228_800_000),
+            ("1493-10-14T22:31:24+20:06", 0),
+            ("0000-01-01T00:00:00Z", 0),
+            ("9999-12-31T23:59:59.999Z", LAST_MS),
+            ("9999-12-31T23:59:59-23:59", LAST_MS),
+        ] {
+            assert_eq!(read(text), Some(ms), "{text}");
+        }
+        for text in [
+            "",
+            "2026",
+            "2026-01-31",
+            "2026-01-31T12:00:00",
+            "2026-02-30T12:00:00Z",
+            "12345-01-01T00:00:00Z",
+            "now",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_time_can_be_written() {
+        let write = |ms| serde_json::to_value(Timestamp(ms)).unwrap();
+        assert_eq!(write(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(write(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
 }
