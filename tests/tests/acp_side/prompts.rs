@@ -119,6 +119,24 @@ pub(crate) fn cancel_ends_what_runs_and_what_waits() {
 }
 
 #[test]
+pub(crate) fn cancel_ends_the_turn_also_while_prompts_behind_it_are_on_their_way() {
+    let daemon = kennel();
+    let mut editor = Editor::new(&daemon, &["--agent", "plain"]);
+    let id = editor.session(&daemon);
+    // Each prompt that is on its way ends by itself, while the cancellation ends all of them.
+    for round in 0..8 {
+        let mut prompts = vec![editor.prompt(&id, &format!("say round{round}; sleep 60000ms"))];
+        editor.wait_for_text(&format!("round{round}"));
+        prompts.extend((0..6).map(|_| editor.prompt(&id, "say never")));
+        editor.notify("session/cancel", json!({ "sessionId": id }));
+        for prompt in prompts {
+            assert_eq!(editor.stopped(prompt), "cancelled");
+        }
+    }
+    assert!(!editor.updates().contains(&"message never".to_owned()), "{:?}", editor.updates());
+}
+
+#[test]
 pub(crate) fn an_agent_without_the_protocol_is_shown_by_its_text() {
     let daemon = kennel();
     let mut editor = Editor::new(&daemon, &["--agent", "shell"]);

@@ -22,6 +22,7 @@ the_same! {
     prompts::a_prompts_blocks_become_one_text_for_an_agent_that_takes_nothing_else,
     prompts::pictures_sounds_and_files_of_an_editor_go_through_to_the_agent,
     prompts::cancel_ends_what_runs_and_what_waits,
+    prompts::cancel_ends_the_turn_also_while_prompts_behind_it_are_on_their_way,
     prompts::an_agent_without_the_protocol_is_shown_by_its_text,
     prompts::sub_agents_within_an_agent_are_recorded_and_shown_to_editors_that_know_them,
     permissions::a_permission_goes_to_the_editor_and_its_answer_to_the_agent,

@@ -156,8 +156,6 @@ impl<'a> Panel<'a> {
         for _ in 0..TRIES {
             match self.try_end(&prompts).await {
                 Err(failure) if failure.is("not_queued") || failure.is("prompt_queued") => {}
-                // It has ended by itself.
-                Err(failure) if failure.is("no_turn") || failure.is("no_such_prompt") => return,
                 Err(failure) => return self.complain("cannot cancel", &failure),
                 Ok(()) => return,
             }
@@ -179,7 +177,11 @@ impl<'a> Panel<'a> {
                 }
                 PromptState::Interrupted => continue,
             };
-            self.link.ask(request.from_client(self.speaks_as())).await?;
+            match self.link.ask(request.from_client(self.speaks_as())).await {
+                // It has ended by itself, or another request has ended it. The others have not.
+                Err(failure) if failure.is("no_turn") || failure.is("no_such_prompt") => {}
+                answer => drop(answer?),
+            }
         }
         Ok(())
     }
