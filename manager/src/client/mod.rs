@@ -318,10 +318,12 @@ impl Socket {
 
     async fn connect_to(socket: &Path) -> Result<UnixStream, ClientError> {
         let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
-            // Reset: it died with this connection still in its queue.
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
-                ClientError::Absent(error)
-            }
+            // Reset: it died with this connection still in its queue. No directory: something else is there now, and a daemon may be
+            // on its way to another place.
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset => ClientError::Absent(error),
             io::ErrorKind::PermissionDenied => {
                 ClientError::Denied(format!("cannot use {}: {error}", socket.display()))
             }
