@@ -19,6 +19,7 @@ mod error;
 mod keys;
 mod last_line;
 mod open;
+mod pieces;
 mod places;
 mod prune;
 #[cfg(test)]
@@ -42,6 +43,7 @@ mod wal;
 pub use connection::connect;
 pub use error::JournalError;
 pub use keys::{IdempotencyKey, UsedKey, session_scope};
+pub use pieces::Pieces;
 pub use prune::{Cut, Wish};
 pub use reader::{Large, Page, Reader};
 pub use record::Record;

@@ -12,6 +12,7 @@ use protocol::{EventId, PromptId, SessionId, Stream};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::JournalError;
+use super::pieces::Pieces;
 use super::pruned;
 use super::reader::Reader;
 use super::removed;
@@ -95,19 +96,19 @@ impl Reader {
         Ok(found)
     }
 
-    /// The events of a session's newest turn up to `upto`, newest first, until `each` has enough. Returns whether the turn's
-    /// beginning was reached.
+    /// The events of a session's newest turn up to `upto`, newest first, until `each` has enough. None among them is the beginning of a
+    /// tool's use. Returns whether the turn's beginning was reached.
     pub fn newest_turn(
         &self,
         id: &SessionId,
         upto: EventId,
-        mut each: impl FnMut(EventKind) -> bool,
+        mut each: impl FnMut(Option<EventKind>) -> bool,
     ) -> Result<bool, JournalError> {
         blocking::never_on_the_loop();
         let mut select = self.0.prepare_cached(
             "SELECT CASE WHEN type IN ('prompt.started', 'message.chunk', 'turn.completed', 'turn.interrupted')
                            OR type = 'agent.updated' AND instr(json, 'agent_message_chunk')
-                    THEN json END
+                    THEN json END, type = 'tool_call.started'
              FROM events WHERE session = ?1 AND id > ?3 AND id <= ?4 ORDER BY id DESC LIMIT ?2",
         )?;
         let floor = removed::floor(&self.0, id)?;
@@ -115,9 +116,12 @@ impl Reader {
         let mut count = 0;
         while let Some(row) = rows.next()? {
             count += 1;
-            let Some(event) = event(row.get_ref(0)?) else { continue };
-            let begins = matches!(event.kind, EventKind::PromptStarted { .. });
-            let enough = each(event.kind);
+            let kind = event(row.get_ref(0)?).map(|event| event.kind);
+            if kind.is_none() && !row.get::<_, bool>(1)? {
+                continue;
+            }
+            let begins = matches!(kind, Some(EventKind::PromptStarted { .. }));
+            let enough = each(kind);
             if begins {
                 return Ok(true);
             }
@@ -139,7 +143,7 @@ const SELECT_TOLD: &str = "SELECT id, CASE WHEN type IN ('session.created', 'pro
                                       'turn.completed')
                            OR type = 'agent.updated'
                               AND (instr(json, 'agent_message_chunk') OR instr(json, 'conversation_loaded'))
-                    THEN json END
+                    THEN json END, type = 'tool_call.started'
      FROM events WHERE session = ?1 AND id > ?3 AND id <= ?4 ORDER BY id DESC LIMIT ?2";
 
 /// The turns of a session up to an event that its agent is told where it has to be, oldest first, with their prompts: as far back as
@@ -159,7 +163,7 @@ pub(super) fn exchanges(
     let mut turns: Vec<Turn> = Vec::new();
     let mut begun: HashMap<PromptId, usize> = HashMap::new();
     // Pieces of replies whose turn's beginning was not met yet, newest first.
-    let mut pieces: HashMap<PromptId, Vec<String>> = HashMap::new();
+    let mut pieces: HashMap<PromptId, Pieces> = HashMap::new();
     // Text between two turns, newest first.
     let mut late: Vec<String> = Vec::new();
     // Turns from before the session's own: of a fork's origin, or of a conversation that its agent has taken up.
@@ -167,7 +171,13 @@ pub(super) fn exchanges(
     let (mut known_bytes, mut reached) = (0, u64::MAX);
     while let Some(row) = rows.next()? {
         reached = row.get(0)?;
-        let Some(event) = event(row.get_ref(1)?) else { continue };
+        let Some(event) = event(row.get_ref(1)?) else {
+            if row.get(2)? {
+                // Of the turn whose pieces are read: turns do not overlap.
+                pieces.values_mut().for_each(Pieces::tool);
+            }
+            continue;
+        };
         if matches!(event.kind, EventKind::PromptStarted { .. }) {
             late.clear();
             // What was met is not from before all turns.
@@ -184,7 +194,8 @@ pub(super) fn exchanges(
             EventKind::TurnCompleted { prompt_id, .. } => {
                 let late = std::mem::take(&mut late);
                 if !without(prompt_id) && !begun.contains_key(&prompt_id) {
-                    pieces.entry(prompt_id).or_default().extend(late);
+                    let pieces = pieces.entry(prompt_id).or_default();
+                    late.into_iter().for_each(|piece| pieces.push(piece));
                 }
             }
             EventKind::AgentUpdated { .. } => {
@@ -200,7 +211,7 @@ pub(super) fn exchanges(
             EventKind::PromptStarted { prompt_id }
                 if !without(prompt_id) && !begun.contains_key(&prompt_id) =>
             {
-                let reply = pieces.remove(&prompt_id).unwrap_or_default().into_iter().rev().collect();
+                let reply = pieces.remove(&prompt_id).unwrap_or_default().text();
                 begun.insert(prompt_id, turns.len());
                 turns.push(Turn { prompt: prompt_id, reply, text: None, names: None });
             }

@@ -9,8 +9,7 @@ use protocol::{Exit, PromptId, SessionId};
 use super::SessionManager;
 use crate::core::{Ask, Command, NewPrompt, Refusal, Reply, Session};
 use crate::error::Error;
-use crate::journal::IdempotencyKey;
-use crate::journal::Reader;
+use crate::journal::{IdempotencyKey, Pieces, Reader};
 use crate::{attachments, journal};
 
 /// The longest prompt, in bytes.
@@ -162,13 +161,17 @@ struct Newest {
     prompt: Option<PromptId>,
     end: Option<(Outcome, String, Option<Exit>)>,
     /// Pieces of what it has said, newest first.
-    pieces: Vec<String>,
+    pieces: Pieces,
     bytes: usize,
 }
 
 impl Newest {
-    /// Adds an event that came before all others. Whether enough is known.
-    fn add(&mut self, kind: EventKind) -> bool {
+    /// Adds an event that came before all others; none is the beginning of a tool's use. Whether enough is known.
+    fn add(&mut self, kind: Option<EventKind>) -> bool {
+        let Some(kind) = kind else {
+            self.pieces.tool();
+            return false;
+        };
         match kind {
             EventKind::PromptStarted { prompt_id } => self.prompt = Some(prompt_id),
             EventKind::MessageChunk { prompt_id, stream: protocol::Stream::Stdout, text, .. } => {
@@ -202,7 +205,7 @@ impl Newest {
             return;
         }
         result.truncated = !whole;
-        result.text = self.pieces.into_iter().rev().collect();
+        result.text = self.pieces.text();
         if let Some((outcome, stop_reason, exit)) = self.end {
             (result.outcome, result.stop_reason, result.exit) = (Some(outcome), Some(stop_reason), exit);
         }
@@ -239,20 +242,15 @@ mod tests {
             payload: None,
         };
         let mut newest = Newest::default();
+        let mut add = |kind| newest.add(Some(kind));
         // As they are read: the newest first.
-        newest.add(EventKind::AgentUpdated { prompt_id: None, payload: chunk(" end") });
-        newest.add(EventKind::AgentUpdated { prompt_id: None, payload: json!({ "sessionUpdate": "plan" }) });
+        add(EventKind::AgentUpdated { prompt_id: None, payload: chunk(" end") });
+        add(EventKind::AgentUpdated { prompt_id: None, payload: json!({ "sessionUpdate": "plan" }) });
         let (turn, prompt_id, outcome, exit) = (1, PromptId(3), Outcome::Completed, None);
-        newest.add(EventKind::TurnCompleted {
-            turn,
-            prompt_id,
-            outcome,
-            stop_reason: "end_turn".into(),
-            exit,
-        });
-        newest.add(EventKind::AgentUpdated { prompt_id: None, payload: chunk("of the turn before") });
-        newest.add(said("the"));
-        assert_eq!(newest.pieces.into_iter().rev().collect::<String>(), "the end");
+        add(EventKind::TurnCompleted { turn, prompt_id, outcome, stop_reason: "end_turn".into(), exit });
+        add(EventKind::AgentUpdated { prompt_id: None, payload: chunk("of the turn before") });
+        add(said("the"));
+        assert_eq!(newest.pieces.text(), "the end");
         assert_eq!(newest.end.map(|(.., stop_reason, _)| stop_reason).as_deref(), Some("end_turn"));
     }
 }

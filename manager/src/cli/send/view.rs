@@ -30,6 +30,9 @@ pub(super) struct View<'a> {
     err: Screen,
     /// The cursor of the terminal stands behind something.
     line_open: bool,
+    /// The agent's text so far does not end with its line, and whether a tool was used since.
+    text_open: bool,
+    tool_used: bool,
     /// A note, and the time at which to print it unless it has become untrue.
     held: Option<(Instant, String)>,
     /// The last note about a start that failed. It is printed once, however often kennel tries again.
@@ -61,6 +64,8 @@ impl<'a> View<'a> {
             out: screen(ui.out_colour),
             err: screen(ui.err_colour),
             line_open: false,
+            text_open: false,
+            tool_used: false,
             held: None,
             trouble: None,
             asked: None,
@@ -186,6 +191,13 @@ impl<'a> View<'a> {
 
     pub(super) fn chunk(&mut self, stream: Stream, text: &str) -> Outcome {
         self.clear();
+        if stream == Stream::Stdout && !text.is_empty() {
+            let are_glued = self.text_open && !text.starts_with('\n');
+            if std::mem::take(&mut self.tool_used) && are_glued {
+                self.part()?;
+            }
+            self.text_open = !text.ends_with('\n');
+        }
         let (screen, is_terminal) = match stream {
             Stream::Stdout => (&mut self.out, self.ui.out_is_terminal),
             Stream::Stderr => (&mut self.err, self.ui.err_is_terminal),
@@ -205,6 +217,15 @@ impl<'a> View<'a> {
                 self.ui.write_err_raw(&shown);
                 Ok(())
             }
+        }
+    }
+
+    /// Ends a paragraph that the agent left open when it used a tool.
+    fn part(&mut self) -> Outcome {
+        match self.ui.out_is_terminal {
+            false => self.ui.pass_on("\n\n"),
+            true if std::mem::take(&mut self.line_open) => self.ui.print("\n"),
+            true => Ok(()),
         }
     }
 
@@ -343,7 +364,10 @@ impl<'a> View<'a> {
             EventKind::SessionOomKilled { peak_bytes, limit_bytes, by } => {
                 self.note(&crate::event_text::out_of_memory(*peak_bytes, *limit_bytes, *by));
             }
-            EventKind::ToolCallStarted { title, .. } => self.note(&format!("tool: {title}")),
+            EventKind::ToolCallStarted { title, .. } => {
+                self.tool_used = true;
+                self.note(&format!("tool: {title}"));
+            }
             EventKind::TurnInterrupted { reason, will_retry, .. } => {
                 if *will_retry {
                     self.trouble(format!("the turn was cut off ({reason}); it is tried again"));
