@@ -123,7 +123,8 @@ refuses!(SessionEventsErrors: 400 "invalid_cursor", 409 "invalid_cursor", 400 "i
 ///
 /// Server-sent events: `id:` is the event's id, `event:` its type, `data:` the `Event` as one line of JSON.
 /// The cursor is `Last-Event-ID` or `after`; the header wins, also over `since` and `last`, because a client that reconnects
-/// sends it by itself. Of `after`, `since` and `last` the latest place counts. The daemon sends a comment line every 15 s.
+/// sends it by itself. Of `after`, `since` and `last` the latest place counts. The daemon sends a comment line every 15 s, but not to a
+/// client that declines them by `Kennel-Comments: no`: on a local socket they tell nothing, and wake both.
 /// `event: gap`, without an id, marks pruned events. Its
 /// `Gap` names the first event from which on the history is complete; older events that were not pruned
 /// follow, too. `event: problem`, without an id, names the reason of an early end. A slow reader misses no
@@ -188,9 +189,10 @@ pub async fn stream_of(
         ended: false,
         counted: app.streams.begin(),
     };
-    let frames = stream::unfold(reading, |mut reading| async move {
+    let declines = headers.get("kennel-comments").is_some_and(|value| value == "no");
+    let frames = stream::unfold(reading, move |mut reading| async move {
         // Nothing may come between the pieces of one event.
-        let frames = match reading.subscription.is_within() {
+        let frames = match declines || reading.subscription.is_within() {
             true => reading.next().await?,
             false => match tokio::time::timeout(KEEP_ALIVE, reading.next()).await {
                 Ok(frames) => frames?,

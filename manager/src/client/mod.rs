@@ -234,6 +234,8 @@ impl Client {
     pub async fn stream(&self, request: &Request) -> Result<Events, ClientError> {
         match &self.way {
             Way::Socket(_) | Way::Inside(_) => {
+                // The end of a local connection is seen without signs of life.
+                let request = &Request { declines: true, ..request.clone() };
                 let opening = async { self.open().await?.send(request).await };
                 Ok(Events::new(within(request.within, opening).await?.into_body(), None))
             }
@@ -405,6 +407,9 @@ impl Connection {
         }
         if let Some(seat) = &request.seat {
             builder = builder.header("kennel-seat", seat);
+        }
+        if request.declines {
+            builder = builder.header("kennel-comments", "no");
         }
         if let Some(token) = self.token.as_ref().or(self.sender.bearer()) {
             builder = builder.header(header::AUTHORIZATION, token.bearer());

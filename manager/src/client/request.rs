@@ -17,6 +17,8 @@ pub struct Request {
     pub(super) client: Option<u64>,
     pub(super) seat: Option<String>,
     pub(super) body: Option<Bytes>,
+    /// The daemon is to say nothing while nothing happens.
+    pub(super) declines: bool,
     /// Its connection is kept for the next look.
     pub(super) keeps: bool,
     /// Asking twice does no more than asking once.
@@ -30,8 +32,20 @@ pub struct Request {
 impl Request {
     fn new(method: Method, path: impl Into<String>, repeatable: bool) -> Self {
         let (key, client, seat, body, within) = (None, None, None, None, None);
-        let (keeps, passive) = (false, false);
-        Self { method, path: path.into(), key, client, seat, body, keeps, repeatable, within, passive }
+        let (declines, keeps, passive) = (false, false, false);
+        Self {
+            method,
+            path: path.into(),
+            key,
+            client,
+            seat,
+            body,
+            declines,
+            keeps,
+            repeatable,
+            within,
+            passive,
+        }
     }
 
     /// A look at something that the manager knows without asking anybody.
