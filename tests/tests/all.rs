@@ -10,6 +10,7 @@ mod adopt;
 mod answers;
 mod asked;
 mod attach;
+mod attach_past;
 mod attach_screen;
 mod attachments;
 mod boundaries;

@@ -7,13 +7,11 @@ use protocol::event::EventKind;
 
 use crate::top::{Screen, words};
 
-const DETACH: &str = "\u{10}\u{11}";
+pub const DETACH: &str = "\u{10}\u{11}";
 const CTRL_C: &str = "\u{3}";
-const PAGE_UP: &str = "\u{1b}[5~";
-const CTRL_HOME: &str = "\u{1b}[1;5H";
 
 /// A daemon with a session `web` of an agent that does what a prompt says.
-fn asking() -> Daemon {
+pub fn asking() -> Daemon {
     let daemon = Daemon::with_acp("x");
     daemon.ok(&["start", "--name", "web", "--agent", "x"]);
     daemon.idle("web");
@@ -21,7 +19,7 @@ fn asking() -> Daemon {
 }
 
 /// Somebody at `web` who drives.
-fn attached(daemon: &Daemon, args: &[&str]) -> Screen {
+pub fn attached(daemon: &Daemon, args: &[&str]) -> Screen {
     let screen = Screen::new(daemon, &[&["attach"], args].concat(), 100, 30);
     screen.sees("you drive");
     screen
@@ -265,35 +263,6 @@ fn kills_of_daemon_and_worker_are_shown_and_the_screen_goes_on() {
 }
 
 #[test]
-fn older_events_are_loaded_from_the_journal_as_somebody_scrolls_up() {
-    let daemon = asking();
-    daemon.ok(&["send", "web", "say the very first; think and then"]);
-    for _ in 0..3 {
-        daemon.ok(&["send", "web", "wires 1500 {\"jsonrpc\":\"2.0\",\"method\":\"session/update\",\"params\":{\"sessionId\":\"$S\",\"update\":{\"sessionUpdate\":\"tool_call\",\"toolCallId\":\"t$I\",\"title\":\"tool $I\",\"status\":\"completed\"}}}"]);
-    }
-    let mut screen = attached(&daemon, &["web"]);
-    let text = screen.sees("tool 1500");
-    assert!(!text.contains("tool 1\n"), "{text}");
-    screen.types(PAGE_UP);
-    screen.sees("the end is further down");
-    // Each stretch is loaded when its beginning is reached.
-    let begin = std::time::Instant::now();
-    while !screen.text().contains("the very first") {
-        assert!(begin.elapsed() < harness::real::BOUND, "{}", screen.text());
-        screen.types(CTRL_HOME);
-        std::thread::park_timeout(std::time::Duration::from_millis(20));
-    }
-    screen.types("\u{1b}");
-    screen.sees("tool 1500");
-    // A search finds what is loaded.
-    screen.types("\u{6}very first\r");
-    screen.sees("the very first");
-    screen.types("\u{1b}\u{f}");
-    screen.types(DETACH);
-    assert_eq!(screen.ends(), (Some(0), false));
-}
-
-#[test]
 fn keys_are_heard_while_the_agent_floods() {
     let daemon = Daemon::new();
     daemon.ok(&["start", "--name", "web"]);
@@ -445,16 +414,60 @@ fn whoever_only_reads_takes_no_seat_and_sends_nothing() {
 }
 
 #[test]
-fn a_prompt_that_was_interrupted_is_said_with_what_to_type() {
+fn a_prompt_that_was_interrupted_is_sent_again_or_given_up_by_a_key() {
     let daemon = asking();
-    let screen = attached(&daemon, &["web"]);
-    let id = daemon.ok(&["send", "--no-wait", "web", "say begun; sleep 100s"]);
-    screen.sees("begun");
-    kill(daemon.show("web").pid.unwrap());
-    screen.sees("interrupted");
-    daemon.idle("web");
-    // Also to whoever comes later.
-    let later = Screen::new(&daemon, &["attach", "--read-only", "web"], 160, 30);
-    let text = later.sees("was interrupted: `kennel resolve");
-    assert!(text.contains(&format!("`kennel resolve {} --retry` sends it again", id.trim())), "{text}");
+    let mut screen = attached(&daemon, &["web"]);
+    let crashes = |screen: &mut Screen, text: &str| {
+        screen.types(&format!("say {text}; sleep 100s\r"));
+        screen.sees(&format!("\n{text}\n"));
+        kill(daemon.show("web").pid.unwrap());
+        screen.sees("was interrupted   (Ctrl-R)");
+        screen.sees("  needs you  ");
+    };
+    crashes(&mut screen, "first");
+    // Also whoever comes later sees it, and whoever only looks on is offered nothing.
+    let mut later = Screen::new(&daemon, &["attach", "--read-only", "web"], 100, 30);
+    let text = later.sees("was interrupted: say first; sleep 100s");
+    assert!(!text.contains("(Ctrl-R)"), "{text}");
+    later.types("\u{12}");
+    later.sees("for the one who drives");
+    // Any other key leaves it as it is.
+    screen.types("\u{12}");
+    screen.sees(": r sends it again, d gives it up");
+    screen.types("\u{12}");
+    screen.loses(": r sends it again");
+    screen.types("\u{12}d");
+    screen.loses("was interrupted");
+    later.loses("was interrupted");
+    crashes(&mut screen, "second");
+    screen.types("\u{12}r");
+    screen.loses("was interrupted");
+    until("it runs again", || (daemon.show("web").status == Status::Running).then_some(()));
+    let texts = prompts(&daemon);
+    assert_eq!(texts, ["say first; sleep 100s", "say second; sleep 100s", "say second; sleep 100s"]);
+    screen.types("\u{12}");
+    screen.sees("no prompt was interrupted");
+}
+
+#[test]
+fn what_was_typed_and_not_sent_is_printed_when_the_screen_ends() {
+    let daemon = asking();
+    let draft = "dra\u{a}ft";
+    let shown = "this was typed and not sent:\ndra\nft\n";
+    // By the person, by a removal, by the daemon's end.
+    for end in [None, Some("rm --force web"), Some("daemon stop")] {
+        if end == Some("daemon stop") {
+            daemon.ok(&["start", "--name", "web", "--agent", "x"]);
+        }
+        let mut screen = attached(&daemon, &["web"]);
+        screen.types(draft);
+        screen.sees("> dra\n  ft");
+        match end {
+            None => screen.types(DETACH),
+            Some(line) => drop(daemon.ok(&line.split(' ').collect::<Vec<_>>())),
+        }
+        let text = screen.sees("not sent");
+        assert!(format!("{text}\n").contains(shown), "{text}");
+        screen.ends();
+    }
 }

@@ -126,7 +126,7 @@ fn words_and_phrases_are_found_in_all_sessions_and_stand_below_them() {
     let lines: Vec<&str> = shown.stdout.lines().collect();
     assert_eq!((lines[0], lines[2], lines[3]), ("plain  the shell", "    a quick hare", ""), "{shown:?}");
     assert!(lines[1].contains("  message  ") && lines[4].ends_with(" (session-1)  mine"), "{shown:?}");
-    assert!(shown.stderr.contains("`kennel transcript plain --at "), "{shown:?}");
+    assert!(shown.stderr.contains("`kennel attach plain --at "), "{shown:?}");
     let painted =
         daemon.ok(&["--color", "always", "search", "quick", "--session", "plain", "--kind", "message"]);
     assert!(painted.contains("a \u{1b}[1m\u{1b}[31mquick\u{1b}[0m hare"), "{painted:?}");

@@ -30,7 +30,14 @@ pub async fn next(link: &Link<'_>, args: args::Next) -> Outcome {
         let what = Some(session.id.to_string());
         return attach::attach(
             link,
-            args::Attach { what, plain: false, read_only: false, takeover: false, no_history: false },
+            args::Attach {
+                what,
+                plain: false,
+                read_only: false,
+                takeover: false,
+                no_history: false,
+                at: None,
+            },
         )
         .await;
     }

@@ -33,7 +33,7 @@ pub async fn search(link: &Link<'_>, args: args::Search) -> Outcome {
             Some(SearchHit { session, event, .. }) => {
                 let more = if reply.more { "there are more: give -n or more words; " } else { "" };
                 link.ui.note(&format!(
-                    "{more}`kennel transcript {session} --at {event}` shows the turn of a number"
+                    "{more}`kennel attach {session} --at {event}` goes to the event of a number, `kennel transcript` prints its turn"
                 ));
             }
             None => link.ui.note("nothing was found"),

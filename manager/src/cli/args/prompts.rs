@@ -84,6 +84,9 @@ pub struct Attach {
     /// Begin with what happens from now on, without the conversation so far
     #[arg(long)]
     pub no_history: bool,
+    /// Begin at this event: `kennel search` and `kennel events` print their numbers
+    #[arg(long, value_name = "EVENT", conflicts_with = "no_history", value_parser = super::values::event)]
+    pub at: Option<u64>,
 }
 
 /// `queue`.

@@ -9,17 +9,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use protocol::PromptId;
-use protocol::api::{Accepted, Role};
+use protocol::api::{Accepted, ResolveRequest, Role};
 use tokio::time::{Instant, sleep};
 
-use super::history::{self, Stretch};
+use super::history;
 use super::input::Input;
 use super::keyboard::Typed;
+use super::loads::Loaded;
 use super::pending::{Pending, answer, until};
 use super::view::{self, Looked, View};
 use crate::cli::link::{Link, random_key, read};
 use crate::cli::signals::{Signal, Signals};
-use crate::cli::ui::error::{Failure, Outcome, exit, text_of};
+use crate::cli::ui::error::{Failure, Outcome, exit};
+use crate::cli::ui::render;
 use crate::client::{ClientError, Events, Request};
 
 /// The longest wait until a client drives again whose connection was lost, and the interval between two looks.
@@ -46,13 +48,13 @@ type Asking<'a> = Pending<'a, Option<Accepted>>;
 
 /// The person: what is typed, what is shown, what was asked for and not answered yet.
 pub struct Desk<'a> {
-    link: &'a Link<'a>,
+    pub(super) link: &'a Link<'a>,
     pub view: View<'a>,
     /// The word by which this client finds its seat after a lost connection.
     word: String,
     /// The number under which this client drives now, for requests that were sent under an earlier one.
     seat: Rc<Cell<Option<u64>>>,
-    input: Input,
+    pub(super) input: Input,
     signals: Signals,
     /// Standard input is a pipe or a file, and has come to its end.
     ended: bool,
@@ -67,10 +69,10 @@ pub struct Desk<'a> {
     sent: Option<String>,
     /// The request to end a turn, which is answered when the turn has ended.
     aborting: Option<Asking<'a>>,
-    /// Older events that are being read.
-    older: Option<Pending<'a, Stretch>>,
+    /// Events of the past that are being read.
+    pub(super) loading: Option<Pending<'a, Loaded>>,
     /// The number of ids in which the next older events are looked for.
-    ids: u64,
+    pub(super) ids: u64,
     /// A line of a pipe was not taken: the exit code for that.
     refused: Option<u8>,
 }
@@ -93,7 +95,7 @@ impl<'a> Desk<'a> {
             asking: None,
             sent: None,
             aborting: None,
-            older: None,
+            loading: None,
             ids: history::IDS,
             refused: None,
         })
@@ -190,7 +192,7 @@ impl<'a> Desk<'a> {
             };
             match typed {
                 Typed::Detach => {
-                    self.input.end();
+                    self.end();
                     self.link.ui.note(&self.view.parting());
                     return Err(Failure::Printed(0));
                 }
@@ -213,7 +215,7 @@ impl<'a> Desk<'a> {
             Signal::Suspend => self.input.suspend(&mut self.view)?,
             Signal::Resume => self.input.resume(),
             Signal::End(signal) => {
-                self.input.end();
+                self.end();
                 // It does not return.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
@@ -257,8 +259,8 @@ impl<'a> Desk<'a> {
                     self.answered(answer, prompt).map(|()| None)?
                 }
                 answer = answer(&mut self.aborting) => self.answered(answer.map(|_| None), None).map(|()| None)?,
-                stretch = answer(&mut self.older) => {
-                    self.loaded(stretch);
+                loaded = answer(&mut self.loading) => {
+                    self.loaded(loaded);
                     None
                 }
                 () = until(due) => {
@@ -307,42 +309,30 @@ impl<'a> Desk<'a> {
             }
             Some(Typed::Abort(prompt)) => self.abort(Some(prompt)),
             Some(Typed::TakeOver) => return Ok(Some(Left::Wants(None, true))),
-            Some(Typed::Older) => self.load(false),
-            Some(Typed::Newest) => self.load(true),
+            Some(Typed::Older) => self.load_older(),
+            Some(Typed::Later) => self.load_later(),
+            Some(Typed::Newest) => self.load_newest(),
+            Some(Typed::Resolve(prompt, action)) => {
+                let request = Request::post(format!("/v1/prompts/{prompt}/resolve"));
+                self.requests.push_back((request.json(&ResolveRequest { action }), None));
+            }
             Some(Typed::Suspend) => self.input.suspend(&mut self.view)?,
         }
         Ok(None)
     }
 
-    /// Begins to read older events than those on the screen, or the newest ones again.
-    fn load(&mut self, newest: bool) {
-        let (link, session) = (self.link, self.view.session.clone());
-        let Some(chat) = &mut self.view.chat else { return };
-        if newest {
-            chat.clear();
-            self.ids = history::IDS;
-        }
-        let end = if newest { self.view.newest } else { chat.from }.saturating_add(1);
-        let ids = self.ids;
-        self.older = Some(Box::pin(async move { history::before(link, &session, end, ids).await }));
-    }
-
-    fn loaded(&mut self, stretch: Outcome<Stretch>) {
-        self.has_loaded();
-        match (stretch, &mut self.view.chat) {
-            (Ok(stretch), Some(chat)) => {
-                self.ids = stretch.ids;
-                chat.prepend(stretch.chat);
-            }
-            (Err(failure), _) => self.view.note(&text_of(&failure)),
-            (Ok(_), None) => {}
+    /// Gives the terminal back for good, and the text that was typed and not sent.
+    fn end(&mut self) {
+        if let Some(text) = self.input.end() {
+            self.link.ui.note("this was typed and not sent:");
+            self.link.ui.write_err(&format!("{}\n", render::block(&text)));
         }
     }
 
-    fn has_loaded(&mut self) {
-        if let Some(stage) = self.input.stage() {
-            stage.face().loads = false;
-        }
+    /// The same, but not by a key of the person, who may be typing.
+    pub fn end_unasked(&mut self) {
+        self.input.flush();
+        self.end();
     }
 
     fn say(&mut self, line: String) -> Outcome<Option<Left>> {
@@ -434,7 +424,7 @@ impl<'a> Desk<'a> {
     /// The session is gone.
     pub fn removed(mut self) -> Outcome {
         if self.input.stage().is_some() {
-            self.input.end();
+            self.end_unasked();
             self.link.ui.note("the session was removed");
         }
         Ok(())
@@ -444,7 +434,7 @@ impl<'a> Desk<'a> {
     pub async fn leave(mut self) -> Outcome {
         if self.input.stage().is_some() {
             // Ctrl-C is a signal again.
-            self.input.end();
+            self.end();
         }
         loop {
             self.ask_next();
@@ -466,13 +456,19 @@ impl<'a> Desk<'a> {
             self.link.client.tell(&request).await;
         }
         self.view.close();
-        self.input.end();
+        self.end();
         self.link.ui.note(&self.view.parting());
         match self.refused {
             // A person at the terminal has seen the refusal.
             Some(code) if !std::io::stdin().is_terminal() => Err(Failure::Printed(code)),
             _ => Ok(()),
         }
+    }
+}
+
+impl Drop for Desk<'_> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Older events of a session, read from the journal backwards in stretches.
+//! Events of a session that are not news: older ones, read from the journal backwards in stretches, and those around an event.
 
 use std::collections::VecDeque;
 
@@ -6,6 +6,7 @@ use protocol::event::Event;
 use protocol::{EventId, SessionId};
 
 use super::conversation::Conversation;
+use crate::cli::events;
 use crate::cli::link::Link;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::client::{ClientError, Request};
@@ -59,6 +60,27 @@ pub async fn before(link: &Link<'_>, session: &SessionId, end: EventId, ids: u64
             Err(Unread::Failed(failure)) => return Err(failure),
         }
     }
+}
+
+/// Reads the part of a conversation around an event: what comes before it, and what follows.
+pub async fn around(link: &Link<'_>, session: &SessionId, event: EventId) -> Outcome<Conversation> {
+    let mut chat = before(link, session, event.saturating_add(1), IDS).await?.chat;
+    let (mut after, mut left, mut bytes) = (event, MOST / 2, 0);
+    let path = format!("/v1/sessions/{session}/events");
+    let followed = events::read(link, &path, &mut after, false, |frame| {
+        if let Ok(event) = serde_json::from_str::<Event>(&frame.data) {
+            chat.take(&event);
+            (left, bytes) = (left - 1, bytes + frame.data.len());
+        }
+        chat.cut = left == 0 || bytes > MOST_BYTES;
+        Ok(chat.cut)
+    });
+    match followed.await {
+        // The event is yet to come.
+        Err(failure) if failure.is("invalid_cursor") => {}
+        read => read?,
+    }
+    Ok(chat)
 }
 
 /// Why a stretch was not read.

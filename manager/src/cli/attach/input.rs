@@ -1,5 +1,6 @@
 //! The source of what is typed: lines of a terminal or a pipe, or the keys of the whole screen.
 
+use rustix::termios::{QueueSelector, tcflush};
 use tokio::sync::mpsc::Receiver;
 
 use super::full::Stage;
@@ -75,10 +76,21 @@ impl Input {
         }
     }
 
-    /// Gives the terminal back for good.
-    pub fn end(&mut self) {
+    /// Drops keys that are on their way to the screen: a shell would run them.
+    pub fn flush(&self) {
+        if let Self::Screen(_) = self {
+            // A terminal that is gone has none.
+            let _ = tcflush(std::io::stdin(), QueueSelector::IFlush);
+        }
+    }
+
+    /// Gives the terminal back for good. Returns what was typed on the screen and not sent.
+    pub fn end(&mut self) -> Option<String> {
         match self {
-            Self::Lines(_, terminal) => *terminal = None,
+            Self::Lines(_, terminal) => {
+                *terminal = None;
+                None
+            }
             Self::Screen(stage) => stage.leave(),
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use protocol::PromptId;
+use protocol::event::Resolution;
 use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 use signal_hook::consts::SIGINT;
 use tokio::sync::mpsc;
@@ -41,8 +42,12 @@ pub enum Typed {
     TakeOver,
     /// Older events are to be loaded.
     Older,
+    /// The events behind those on the screen are to be loaded.
+    Later,
     /// The newest events are to be loaded again.
     Newest,
+    /// Decide what becomes of a prompt whose turn was cut off.
+    Resolve(PromptId, Resolution),
     /// Stop this process, as Ctrl-Z does.
     Suspend,
 }

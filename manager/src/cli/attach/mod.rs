@@ -10,6 +10,7 @@ use crate::cli::args;
 use crate::cli::link::{Link, read};
 use crate::cli::sessions::begun;
 use crate::cli::show::called;
+use crate::cli::transcript;
 use crate::cli::ui::error::{Failure, Outcome};
 use crate::cli::ui::render;
 use crate::client::{Request, encoded};
@@ -24,6 +25,7 @@ mod full;
 mod history;
 mod input;
 mod keyboard;
+mod loads;
 mod pending;
 mod permission;
 mod shown;
@@ -36,13 +38,19 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
     let mut after = if args.no_history { None } else { Some(0) };
     let mut takeover = args.takeover;
     let mut view = View::new(link.ui, session.clone(), role);
+    if let Some(at) = args.at {
+        let of = (&session, &*session.to_string());
+        transcript::is_of(link, of, at, "attach").await?;
+        after = Some(at.saturating_sub(1));
+    }
     if !args.plain && has_screen(link) {
-        after = whole_screen(link, &mut view, after).await?;
+        after = whole_screen(link, &mut view, after, args.at).await?;
     }
     if let Some(why) = why {
         view.note(&why);
     }
     let mut desk = Desk::new(link, view)?;
+    args.at.iter().for_each(|at| desk.show(*at));
     let mut was_there = false;
     loop {
         let mut events = desk.come(after, takeover).await.map_err(|failure| match was_there {
@@ -68,6 +76,7 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
             Left::Stopped => {
                 desk.view.lost = true;
                 if !desk.comes_back().await? {
+                    desk.end_unasked();
                     return Err(Failure::unreachable("the daemon was stopped").hint(format!(
                         "`kennel attach {session}` starts it again; nothing that was accepted is lost"
                     )));
@@ -89,12 +98,19 @@ fn has_screen(link: &Link<'_>) -> bool {
     !ui.json && !ui.quiet && ui.out_is_terminal && std::io::stdin().is_terminal() && !is_dumb
 }
 
-/// Loads the end of the conversation for the whole screen. Returns the event after which it goes on.
-async fn whole_screen(link: &Link<'_>, view: &mut View<'_>, after: Option<u64>) -> Outcome<Option<u64>> {
+/// Loads the end of the conversation for the whole screen, or its part around an event. Returns the event after which it goes on.
+async fn whole_screen(
+    link: &Link<'_>,
+    view: &mut View<'_>,
+    after: Option<u64>,
+    at: Option<u64>,
+) -> Outcome<Option<u64>> {
     let mut chat = Conversation::default();
     let info: ManagerInfo = link.get(Request::get("/v1/manager")).await?;
     let last = info.last_event_id;
-    if after.is_some() {
+    if let Some(at) = at {
+        chat = history::around(link, &view.session, at.min(last)).await?;
+    } else if after.is_some() {
         let end = last.saturating_add(1);
         chat = history::before(link, &view.session, end, history::IDS).await?.chat;
     } else {

@@ -74,7 +74,11 @@ impl<'a> View<'a> {
             EventKind::TurnInterrupted { prompt_id, .. } | EventKind::TurnCompleted { prompt_id, .. } => {
                 self.running = None;
                 self.prompts.remove(prompt_id);
+                if matches!(kind, EventKind::TurnInterrupted { .. }) {
+                    self.interrupted.insert(*prompt_id, None);
+                }
             }
+            EventKind::PromptResolved { prompt_id, .. } => drop(self.interrupted.remove(prompt_id)),
             EventKind::PromptRemoved { prompt_id, .. } => {
                 self.running.take_if(|running| running == prompt_id);
                 self.prompts.remove(prompt_id);
@@ -253,9 +257,6 @@ impl<'a> View<'a> {
                     false => format!("`kennel resolve {prompt_id} --retry` sends it again"),
                 };
                 self.trouble(format!("the turn was cut off: {reason}; {next}"));
-                if !will_retry {
-                    self.tell_interrupted(prompt_id);
-                }
             }
             EventKind::SessionRestarting { reason, old_pid, .. } => {
                 self.trouble(events::restarting(&self.called, &reason, old_pid));

@@ -54,6 +54,8 @@ pub struct View<'a> {
     /// Prompts that have not ended, as far as events and the daemon have reported.
     pub(super) prompts: BTreeSet<PromptId>,
     pub(super) running: Option<PromptId>,
+    /// Prompts whose turns were cut off and that nobody has decided about, and their texts where they are known.
+    pub interrupted: BTreeMap<PromptId, Option<String>>,
     pub(super) standing: Standing,
     /// Permissions that wait, oldest first.
     pub(super) open: Vec<Asked>,
@@ -134,6 +136,7 @@ impl<'a> View<'a> {
             newest: 0,
             prompts: BTreeSet::new(),
             running: None,
+            interrupted: BTreeMap::new(),
             standing: Standing::Unknown,
             open: Vec::new(),
             forms: VecDeque::new(),
@@ -161,6 +164,7 @@ impl<'a> View<'a> {
                 (Some(moving), _) => moving,
                 (None, _) if !self.open.is_empty() || !self.forms.is_empty() => "needs you",
                 (None, Some(_)) => "running",
+                (None, None) if !self.interrupted.is_empty() => "needs you",
                 (None, None) => "idle",
             },
         }
@@ -291,12 +295,13 @@ impl<'a> View<'a> {
                 self.note(&format!("{} {how}; `kennel restart {}` starts it", self.called, self.session));
             }
         }
+        self.interrupted.clear();
         for prompt in looked.queue {
             match prompt.state {
                 PromptState::Running => self.running = Some(prompt.prompt_id),
                 PromptState::Queued => {}
                 PromptState::Interrupted => {
-                    self.tell_interrupted(prompt.prompt_id);
+                    self.interrupted.insert(prompt.prompt_id, Some(prompt.text));
                     continue;
                 }
             }
@@ -391,15 +396,6 @@ impl<'a> View<'a> {
             // A reader that is gone is found by what is printed next.
             let _ = self.break_line();
             self.ui.note(text);
-        }
-    }
-
-    /// Says on the whole screen what becomes of a prompt whose turn was cut off.
-    pub(super) fn tell_interrupted(&mut self, id: PromptId) {
-        if self.chat.is_some() {
-            self.note(&format!(
-                "{id} was interrupted: `kennel resolve {id} --retry` sends it again, `--drop` gives it up"
-            ));
         }
     }
 

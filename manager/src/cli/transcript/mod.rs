@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use protocol::api::{PermissionInfo, SessionInfo};
 use protocol::event::{Event, EventKind, Timestamp};
-use protocol::{EventId, PromptId};
+use protocol::{EventId, PromptId, SessionId};
 
 use self::document::Form;
 use self::parts::{Part, Reader};
@@ -34,7 +34,7 @@ use crate::client::sse::Frame;
 pub async fn transcript(link: &Link<'_>, args: args::Transcript) -> Outcome {
     let info = named(link, &args.id).await?;
     if let Some(at) = args.at {
-        is_of(link, &info, at).await?;
+        is_of(link, (&info.id, &called(&info)), at, "transcript").await?;
     }
     let pages = !args.follow && !args.no_pager && link.ui.out_is_terminal;
     let form = match args.format {
@@ -68,8 +68,9 @@ pub async fn transcript(link: &Link<'_>, args: args::Transcript) -> Outcome {
     shown.end().and(done)
 }
 
-/// Refuses an event of another session. One that is gone, or of no session, is none of them: what comes after it is shown.
-async fn is_of(link: &Link<'_>, info: &SessionInfo, at: EventId) -> Outcome {
+/// Refuses an event of another session than this one, by its id and as people read it. One that is gone, or of no session, is none of
+/// them: what comes after it is shown. `command` shows it.
+pub async fn is_of(link: &Link<'_>, (id, called): (&SessionId, &str), at: EventId, command: &str) -> Outcome {
     let (mut found, mut after) = (None, at.saturating_sub(1));
     let read = events::read(link, "/v1/events", &mut after, false, |frame| {
         found = serde_json::from_str::<Event>(&frame.data).ok().filter(|event| event.id == at);
@@ -80,12 +81,12 @@ async fn is_of(link: &Link<'_>, info: &SessionInfo, at: EventId) -> Outcome {
         Err(failure) if failure.is("invalid_cursor") => return Ok(()),
         read => read?,
     }
-    match found.and_then(|event| event.session).filter(|session| *session != info.id) {
+    match found.and_then(|event| event.session).filter(|session| session != id) {
         None => Ok(()),
         Some(other) => {
-            let what = format!("event {at} is one of {other}, and none of {}", called(info));
+            let what = format!("event {at} is one of {other}, and none of {called}");
             Err(Failure::new(exit::NO_SUCH, "no_such_event", what)
-                .hint(format!("`kennel transcript {other} --at {at}` shows its turn")))
+                .hint(format!("`kennel {command} {other} --at {at}` shows it")))
         }
     }
 }

@@ -18,6 +18,7 @@ impl Conversation {
         self.drop_strangers();
         self.join_texts(&mut older.items);
         (self.from, self.whole) = (older.from, older.whole);
+        self.last = self.last.max(older.last);
         (self.planned, self.ended, self.partial) = (older.planned, older.ended, older.partial);
         older.items.extend(std::mem::take(&mut self.items));
         self.items = older.items;
@@ -151,6 +152,7 @@ impl Conversation {
         while self.is_full() && self.items.len() > 1 {
             let Some(item) = self.items.pop_back() else { return };
             self.bytes -= item.kind.bytes();
+            self.last = self.last.min(item.first.saturating_sub(1));
             self.cut = true;
         }
     }

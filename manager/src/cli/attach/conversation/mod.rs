@@ -22,6 +22,8 @@ use crate::cli::transcript::parts::Part;
 const MOST_BYTES: usize = 16 << 20;
 /// The items that are held.
 const MOST_ITEMS: usize = 20_000;
+/// More items than a part of a conversation has.
+const WINDOW: i64 = 1 << 32;
 /// Texts of prompts that have not begun, in bytes: as many as a queue can hold may be larger, and are then shown without text.
 const MOST_WAITING: usize = 4 << 20;
 
@@ -35,8 +37,12 @@ pub struct Conversation {
     pub from: EventId,
     /// The items begin with the session.
     pub whole: bool,
-    /// The newest items were given up for older ones: new events are not taken.
+    /// The newest event that is in the items.
+    pub last: EventId,
+    /// There are newer events, which are not loaded: new ones are not taken.
     pub cut: bool,
+    /// The newest event that was not taken.
+    missed: EventId,
     /// Texts of prompts that have not begun.
     texts: BTreeMap<PromptId, String>,
     waiting: usize,
@@ -70,16 +76,30 @@ impl Conversation {
         self.items.partition_point(|item| item.number < number)
     }
 
-    /// Forgets everything, to begin anew at the end.
+    /// Forgets everything, to begin anew at the end. No number is given again.
     pub fn clear(&mut self) {
-        *self = Self { next: self.next, from: EventId::MAX, ..Self::default() };
+        *self = Self { next: self.next + WINDOW, from: EventId::MAX, ..Self::default() };
+    }
+
+    /// Shows another part of the conversation instead. Events that came meanwhile may be missing at its end.
+    pub fn replace(&mut self, part: Self) {
+        let cut = part.cut || part.last < self.missed;
+        self.clear();
+        self.prepend(part);
+        self.cut |= cut;
     }
 
     /// Takes an event.
     pub fn take(&mut self, event: &Event) {
         if self.cut {
+            self.missed = event.id;
             return;
         }
+        // What was read from the journal comes as news, too.
+        if event.id <= self.last {
+            return;
+        }
+        self.last = event.id;
         match event.kind.late_text() {
             Some(text) => self.write(event, Source::Answer, text),
             None => self.prompt(event),

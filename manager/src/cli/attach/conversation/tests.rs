@@ -156,6 +156,35 @@ fn a_window_that_is_full_loses_its_far_end_and_can_load_it_again() {
 }
 
 #[test]
+fn a_part_that_replaces_another_has_each_event_once_and_numbers_of_its_own() {
+    let said = |ids: std::ops::Range<u64>| {
+        let of = |id| event(id, "system.message", &json!({ "text": id.to_string() }));
+        taken(&ids.map(of).collect::<Vec<_>>())
+    };
+    let firsts = |chat: &Conversation| chat.items().iter().map(|item| item.first).collect::<Vec<_>>();
+    let mut chat = said(1..5);
+    let before: Vec<i64> = chat.items().iter().map(|item| item.number).collect();
+    chat.replace(said(3..10));
+    assert_eq!((firsts(&chat), chat.cut, chat.from), ((3..10).collect(), false, 0));
+    assert!(
+        chat.items().iter().all(|item| !before.contains(&item.number)),
+        "what is drawn is kept by its number"
+    );
+    // An event that was read from the journal comes as news, too.
+    chat.take(&event(9, "system.message", &json!({ "text": "9" })));
+    chat.take(&event(11, "system.message", &json!({ "text": "11" })));
+    assert_eq!(chat.items().back().map(|item| item.first), Some(11));
+    assert_eq!(chat.items().len(), 8);
+    // What came while a part was read that does not reach so far is missing.
+    chat.cut = true;
+    chat.take(&event(20, "system.message", &json!({ "text": "20" })));
+    chat.replace(said(3..10));
+    assert!(chat.cut);
+    chat.replace(said(3..30));
+    assert!(!chat.cut);
+}
+
+#[test]
 fn one_line_of_a_mebibyte_and_ten_thousand_tools_are_taken_in_pieces_and_in_time() {
     let mut chat = Conversation::default();
     chat.take(&chunk(1, &"y".repeat(1 << 20)));

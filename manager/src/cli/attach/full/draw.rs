@@ -28,12 +28,21 @@ const SHOWN: usize = 8 * 1024;
 /// The mark before the prompt that is typed.
 const MARK: &str = "> ";
 
-/// Draws all of it.
+/// Draws all of it. Whether the end is on the screen is known only once the conversation was drawn.
 pub fn draw(frame: &mut Frame<'_>, face: &mut Face, view: &View<'_>) {
-    let area = frame.area();
-    if area.is_empty() {
+    if frame.area().is_empty() {
         return;
     }
+    let followed = face.scroll.follows();
+    draw_parts(frame, face, view);
+    if face.scroll.follows() != followed {
+        frame.buffer_mut().reset();
+        draw_parts(frame, face, view);
+    }
+}
+
+fn draw_parts(frame: &mut Frame<'_>, face: &mut Face, view: &View<'_>) {
+    let area = frame.area();
     let heading = u16::from(area.height >= HEADING_FROM);
     let keys = u16::from(area.height >= KEYS_FROM);
     let width = usize::from(area.width);
@@ -175,7 +184,14 @@ fn waiting(face: &Face, view: &View<'_>, width: usize) -> Vec<Line<'static>> {
             put(Line::from(render::block(begin_of(&line, SHOWN)).replace(['\n', '\t'], " ")), "    ");
         }
     }
-    if !face.scroll.follows() {
+    for (id, text) in view.interrupted.iter().take(WAITING) {
+        let text = text.as_deref().map(|text| format!(": {}", render::line(begin_of(text, SHOWN))));
+        let line = format!("{id} was interrupted{}", text.unwrap_or_default());
+        let keys = if view.drives { "   (Ctrl-R)" } else { "" };
+        let line = render::short(&line, width.saturating_sub(keys.len()).max(1));
+        put(Line::styled(line + keys, bold()), "");
+    }
+    if !face.scroll.follows() || view.chat.as_ref().is_some_and(|chat| chat.cut) {
         put(Line::styled("the end is further down: Esc goes there", face.look.fg(Color::Yellow)), "");
     }
     if !view.notice.is_empty() {
@@ -197,6 +213,7 @@ fn typing(buffer: &mut Buffer, area: Rect, face: &Face) {
     let line = match &face.mode {
         Mode::Detach => "detach? The session goes on. y/n".to_owned(),
         Mode::TakeOver => "drive instead of the other client? y/n".to_owned(),
+        Mode::Resolve(id) => format!("{id}: r sends it again, d gives it up"),
         Mode::Search(text) => format!("search: {}_", render::line(text)),
         Mode::Write | Mode::Help(_) => match face.editor.hidden() {
             Some(bytes) => format!("{MARK}({bytes} bytes are typed; Enter sends them, Ctrl-U drops them)"),
@@ -229,6 +246,7 @@ fn footer(face: &Face, width: usize) -> String {
         ],
         Mode::Search(_) => &["Enter, Up: older", "Down: newer", "Ctrl-U: clear", "Esc: back"],
         Mode::Detach | Mode::TakeOver => &["y, or any other key"],
+        Mode::Resolve(_) => &["r, d, or any other key"],
         Mode::Help(_) => &["Up, Down: read on", "any other key goes back"],
     };
     fitting(keys, width)
@@ -253,6 +271,7 @@ Esc               back to the end
 Ctrl-F            search
 Ctrl-O            show tools whole, or one line each
 Ctrl-Y            copy the newest answer
+Ctrl-R            send an interrupted prompt again, or give it up
 Ctrl-T            drive instead of another client
 Ctrl-C            end the running turn; again: detach?
 Ctrl-P Ctrl-Q     detach, as Ctrl-B d, and Ctrl-D where nothing is typed

@@ -46,6 +46,8 @@ pub enum Mode {
     Detach,
     /// The person is asked whether to drive instead of another client.
     TakeOver,
+    /// The person is asked what becomes of a prompt whose turn was cut off.
+    Resolve(PromptId),
     /// The keys are shown, from this line on.
     Help(usize),
 }

@@ -1,7 +1,9 @@
 //! Keys: what each does to the screen, and what it asks of the rest of `attach`.
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use protocol::PromptId;
 use protocol::api::Role;
+use protocol::event::Resolution;
 use tokio::time::Instant;
 
 use super::face::{Act, Face, Mode};
@@ -43,7 +45,24 @@ pub fn act_on(face: &mut Face, view: &mut View<'_>, event: &Event, may_type: boo
         Mode::Help(from) => helped(face, key, from),
         Mode::Detach if is_yes(key) => Act::Say(Typed::Detach),
         Mode::TakeOver if is_yes(key) => Act::Say(Typed::TakeOver),
+        Mode::Resolve(prompt) => resolved(view, key, prompt),
         Mode::Detach | Mode::TakeOver => Act::Nothing,
+    }
+}
+
+/// Decides what becomes of a prompt whose turn was cut off.
+fn resolved(view: &View<'_>, key: &KeyEvent, prompt: PromptId) -> Act {
+    let action = match key.code {
+        // Ctrl-R twice decides nothing.
+        _ if key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => return Act::Nothing,
+        KeyCode::Char('r' | 'R') => Resolution::Retry,
+        KeyCode::Char('d' | 'D') => Resolution::Drop,
+        _ => return Act::Nothing,
+    };
+    // Somebody else may have decided meanwhile.
+    match view.interrupted.contains_key(&prompt) {
+        true => Act::Say(Typed::Resolve(prompt, action)),
+        false => Act::Nothing,
     }
 }
 
@@ -140,6 +159,11 @@ fn written(face: &mut Face, view: &mut View<'_>, key: &KeyEvent, ctrl: bool, may
                 face.mode = Mode::TakeOver;
             }
         }
+        KeyCode::Char('r') if ctrl => match view.interrupted.keys().next() {
+            None => view.note("no prompt was interrupted"),
+            Some(_) if !view.drives => view.note("it is for the one who drives to decide"),
+            Some(prompt) => face.mode = Mode::Resolve(*prompt),
+        },
         KeyCode::Char('d') if ctrl && face.editor.is_empty() => return Act::Say(Typed::Detach),
         KeyCode::Enter if !alt && !shift => return entered(face, view, may_type),
         _ => {
@@ -183,7 +207,7 @@ fn scrolled(face: &mut Face, view: &mut View<'_>, by: isize) -> Act {
     let Some(chat) = &view.chat else { return Act::Nothing };
     if by > 0 {
         face.scroll.down(chat, by.unsigned_abs());
-        return newest(face, chat);
+        return loads(face, chat, Typed::Later);
     }
     let is_beginning = face.scroll.up(chat, by.unsigned_abs());
     older(face, chat, is_beginning)
@@ -198,7 +222,7 @@ fn to_beginning(face: &mut Face, view: &mut View<'_>) -> Act {
 fn to_end(face: &mut Face, view: &mut View<'_>) -> Act {
     let Some(chat) = &view.chat else { return Act::Nothing };
     face.scroll.go_to_end();
-    newest(face, chat)
+    loads(face, chat, Typed::Newest)
 }
 
 /// Asks for older events where the screen has reached the oldest that are loaded.
@@ -210,13 +234,13 @@ fn older(face: &mut Face, chat: &Conversation, is_beginning: bool) -> Act {
     Act::Say(Typed::Older)
 }
 
-/// Asks for the newest events where they were given up for older ones.
-fn newest(face: &mut Face, chat: &Conversation) -> Act {
+/// Asks for newer events where the screen has reached the newest that are loaded.
+fn loads(face: &mut Face, chat: &Conversation, which: Typed) -> Act {
     if !chat.cut || !face.scroll.follows() || face.loads {
         return Act::Nothing;
     }
     face.loads = true;
-    Act::Say(Typed::Newest)
+    Act::Say(which)
 }
 
 fn searched(face: &mut Face, view: &mut View<'_>, key: &KeyEvent, ctrl: bool, mut text: String) -> Act {

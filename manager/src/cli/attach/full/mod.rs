@@ -95,10 +95,11 @@ impl Stage {
         Ok(was_stopped)
     }
 
-    /// Gives the terminal back.
-    pub fn leave(&mut self) {
+    /// Gives the terminal back. Returns what was typed and not sent, the first time.
+    pub fn leave(&mut self) -> Option<String> {
         self.screen.leave();
-        self.is_taken.store(false, Ordering::Relaxed);
+        let was_taken = self.is_taken.swap(false, Ordering::Relaxed);
+        (was_taken && !self.face.editor.is_empty()).then(|| self.face.editor.text())
     }
 }
 

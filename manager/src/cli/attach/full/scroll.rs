@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use protocol::EventId;
 use ratatui::text::Line;
 
 use super::lines::{Look, lines};
@@ -20,6 +21,15 @@ struct Place {
     line: usize,
 }
 
+/// An event that is to be on the screen.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    /// Near the upper end.
+    Top(EventId),
+    /// At the lower end.
+    Bottom(EventId),
+}
+
 /// The lines of an item, and its revision.
 type Drawn = (u32, Rc<Vec<Line<'static>>>);
 
@@ -28,6 +38,8 @@ type Drawn = (u32, Rc<Vec<Line<'static>>>);
 pub struct Scroll {
     /// The first line on the screen; none while the screen follows the end.
     first: Option<Place>,
+    /// An event that is to be on the screen.
+    wanted: Option<Wanted>,
     /// The first line that was drawn last.
     top: Place,
     /// The line that a search found last.
@@ -44,12 +56,41 @@ impl Scroll {
     /// Follows the end.
     pub fn new(look: Look) -> Self {
         let top = Place::default();
-        Self { first: None, top, found: None, width: 80, look, drawn: HashMap::new(), kept: 0, height: 0 }
+        let (first, wanted, found, drawn) = (None, None, None, HashMap::new());
+        Self { first, wanted, top, found, width: 80, look, drawn, kept: 0, height: 0 }
     }
 
     /// Returns true while the end is on the screen.
     pub fn follows(&self) -> bool {
-        self.first.is_none()
+        self.first.is_none() && self.wanted.is_none()
+    }
+
+    /// Shows the item of an event, or the one before it, near the upper end.
+    pub fn show(&mut self, event: EventId) {
+        self.wanted = Some(Wanted::Top(event));
+    }
+
+    /// Shows the items up to this event at the lower end, and a line of what follows.
+    pub fn go_on_from(&mut self, event: EventId) {
+        self.wanted = Some(Wanted::Bottom(event));
+    }
+
+    /// Goes to the event that is wanted, now that the size is known.
+    fn go_to_wanted(&mut self, chat: &Conversation) {
+        let Some(wanted) = self.wanted.take() else { return };
+        let (Wanted::Top(event) | Wanted::Bottom(event)) = wanted;
+        let behind = chat.items().iter().rposition(|item| item.first <= event).map_or(0, |at| at + 1);
+        let (at, above) = match wanted {
+            Wanted::Top(_) => (behind.saturating_sub(1), ABOVE),
+            Wanted::Bottom(_) => (behind, self.height.saturating_sub(1)),
+        };
+        match chat.items().get(at) {
+            Some(item) => {
+                self.top = Place { number: item.number, line: 0 };
+                self.up(chat, above);
+            }
+            None => self.first = None,
+        }
     }
 
     /// The lines on a screen of this size.
@@ -65,18 +106,21 @@ impl Scroll {
             self.kept = 0;
         }
         (self.width, self.look, self.height) = (width, look, height);
+        self.go_to_wanted(chat);
         if let Some(first) = self.first {
-            let shown = self.from(chat, first);
+            let (shown, is_end) = self.from(chat, first);
+            if is_end {
+                self.first = None;
+            }
             if shown.len() == height {
                 return shown;
             }
-            self.first = None;
         }
         self.last(chat)
     }
 
-    /// The lines from there on.
-    fn from(&mut self, chat: &Conversation, first: Place) -> Vec<Line<'static>> {
+    /// The lines from there on, and whether they reach the end.
+    fn from(&mut self, chat: &Conversation, first: Place) -> (Vec<Line<'static>>, bool) {
         let mut shown = Vec::new();
         let mut at = chat.index(first.number);
         let mut skip = match chat.items().get(at) {
@@ -84,12 +128,16 @@ impl Scroll {
             _ => 0,
         };
         self.top = Place { number: chat.items().get(at).map_or(0, |item| item.number), line: skip };
-        while shown.len() < self.height && at < chat.items().len() {
+        while at < chat.items().len() {
             let lines = self.lines(chat, at);
-            shown.extend(lines.iter().skip(skip).take(self.height - shown.len()).cloned());
+            let room = self.height - shown.len();
+            shown.extend(lines.iter().skip(skip).take(room).cloned());
+            if lines.len().saturating_sub(skip) > room {
+                return (shown, false);
+            }
             (at, skip) = (at + 1, 0);
         }
-        shown
+        (shown, true)
     }
 
     /// The last lines.
@@ -102,7 +150,7 @@ impl Scroll {
             top = Place { number: chat.items()[at].number, line: count.saturating_sub(left) };
             left = left.saturating_sub(count);
         }
-        self.from(chat, top)
+        self.from(chat, top).0
     }
 
     fn lines(&mut self, chat: &Conversation, at: usize) -> Rc<Vec<Line<'static>>> {
@@ -161,7 +209,7 @@ impl Scroll {
 
     /// Follows the end.
     pub fn go_to_end(&mut self) {
-        (self.first, self.found) = (None, None);
+        (self.first, self.wanted, self.found) = (None, None, None);
     }
 
     /// Forgets what a search has found.

@@ -24,7 +24,7 @@ fn view(ui: &Ui) -> View<'_> {
     view.chat = Some(Box::default());
     let attached = json!({ "client_id": 9, "name": "x", "role": "driver" });
     view.show(&Frame { id: None, event: "attached".into(), data: attached.to_string() }).unwrap();
-    happens(&mut view, 9, "client.attached", &attached);
+    happens(&mut view, 8, "client.attached", &attached);
     view
 }
 
