@@ -319,16 +319,11 @@ impl Socket {
     }
 
     async fn connect_to(socket: &Path) -> Result<UnixStream, ClientError> {
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotADirectory, NotFound, PermissionDenied};
         let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
-            // Reset: it died with this connection still in its queue. No directory: something else is there now, and a daemon may be
-            // on its way to another place.
-            io::ErrorKind::NotFound
-            | io::ErrorKind::NotADirectory
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset => ClientError::Absent(error),
-            io::ErrorKind::PermissionDenied => {
-                ClientError::Denied(format!("cannot use {}: {error}", socket.display()))
-            }
+            // Reset: it died with this connection still in its queue. No directory: a file stands there now.
+            NotFound | NotADirectory | ConnectionRefused | ConnectionReset => ClientError::Absent(error),
+            PermissionDenied => ClientError::Denied(format!("cannot use {}: {error}", socket.display())),
             _ => ClientError::Connect(format!("{}: {error}", socket.display())),
         })?;
         let own = rustix::process::geteuid().as_raw();

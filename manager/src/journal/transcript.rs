@@ -35,8 +35,16 @@ struct Turn {
 }
 
 impl Turn {
-    /// A text of its prompt was met; the newest counts. How many bytes more are known with it.
-    fn meet(&mut self, text: String) -> usize {
+    /// An event of its prompt was met; the newest text counts. How many bytes more are known with it.
+    fn meet(&mut self, kind: EventKind) -> usize {
+        let text = match kind {
+            EventKind::PromptEdited { text, .. } => text,
+            EventKind::PromptAccepted { text, attachments, .. } => {
+                self.names.get_or_insert(attachments.into_iter().map(|it| it.name).collect());
+                text
+            }
+            _ => return 0,
+        };
         match self.text {
             Some(_) => 0,
             None => self.text.insert(text).len(),
@@ -171,13 +179,11 @@ pub(super) fn exchanges(
     let (mut known_bytes, mut reached) = (0, u64::MAX);
     while let Some(row) = rows.next()? {
         reached = row.get(0)?;
-        let Some(event) = event(row.get_ref(1)?) else {
-            if row.get(2)? {
-                // Of the turn whose pieces are read: turns do not overlap.
-                pieces.values_mut().for_each(Pieces::tool);
-            }
-            continue;
-        };
+        if row.get(2)? {
+            // Of the turn whose pieces are read: turns do not overlap.
+            pieces.values_mut().for_each(Pieces::tool);
+        }
+        let Some(event) = event(row.get_ref(1)?) else { continue };
         if matches!(event.kind, EventKind::PromptStarted { .. }) {
             late.clear();
             // What was met is not from before all turns.
@@ -216,18 +222,12 @@ pub(super) fn exchanges(
                 turns.push(Turn { prompt: prompt_id, reply, text: None, names: None });
             }
             EventKind::SessionCreated { told, .. } if before.is_empty() => before = told,
-            EventKind::PromptEdited { prompt_id, text } => {
-                if let Some(turn) = begun.get(&prompt_id).and_then(|at| turns.get_mut(*at)) {
-                    known_bytes += turn.meet(text);
+            kind => {
+                let turn = kind.prompt().and_then(|prompt| begun.get(&prompt));
+                if let Some(turn) = turn.and_then(|at| turns.get_mut(*at)) {
+                    known_bytes += turn.meet(kind);
                 }
             }
-            EventKind::PromptAccepted { prompt_id, text, attachments, .. } => {
-                if let Some(turn) = begun.get(&prompt_id).and_then(|at| turns.get_mut(*at)) {
-                    known_bytes += turn.meet(text);
-                    turn.names.get_or_insert(attachments.into_iter().map(|it| it.name).collect());
-                }
-            }
-            _ => {}
         }
         // Earlier turns do not fit.
         if known_bytes > MOST_BYTES {

@@ -126,7 +126,7 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel run --rm --agent claude 'explain this error' < error.log", Nothing, Code(0), "heard"),
     ("kennel attach", Sessions, Input(""), ""),
     ("kennel attach session-1 --read-only", Sessions, Input(""), ""),
-    ("kennel attach session-1 --at 4711", Sessions, Code(0), ""),
+    ("kennel attach session-1 --at 4711", Sessions, Input(""), ""),
     ("kennel attach ~/src/app --takeover", Sessions, Input(""), ""),
     ("kennel queue ls session-1", Running, Code(0), "prompt-"),
     ("kennel queue edit session-1 prompt-17 'make check'", Running, Code(0), ""),

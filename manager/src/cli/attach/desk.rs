@@ -8,14 +8,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use protocol::PromptId;
 use protocol::api::{Accepted, ResolveRequest, Role};
+use protocol::{EventId, PromptId};
 use tokio::time::{Instant, sleep};
 
-use super::history;
 use super::input::Input;
 use super::keyboard::Typed;
-use super::loads::Loaded;
+use super::loads::Loads;
 use super::pending::{Pending, answer, until};
 use super::view::{self, Looked, View};
 use crate::cli::link::{Link, random_key, read};
@@ -48,13 +47,13 @@ type Asking<'a> = Pending<'a, Option<Accepted>>;
 
 /// The person: what is typed, what is shown, what was asked for and not answered yet.
 pub struct Desk<'a> {
-    pub(super) link: &'a Link<'a>,
+    link: &'a Link<'a>,
     pub view: View<'a>,
     /// The word by which this client finds its seat after a lost connection.
     word: String,
     /// The number under which this client drives now, for requests that were sent under an earlier one.
     seat: Rc<Cell<Option<u64>>>,
-    pub(super) input: Input,
+    input: Input,
     signals: Signals,
     /// Standard input is a pipe or a file, and has come to its end.
     ended: bool,
@@ -70,9 +69,7 @@ pub struct Desk<'a> {
     /// The request to end a turn, which is answered when the turn has ended.
     aborting: Option<Asking<'a>>,
     /// Events of the past that are being read.
-    pub(super) loading: Option<Pending<'a, Loaded>>,
-    /// The number of ids in which the next older events are looked for.
-    pub(super) ids: u64,
+    loads: Loads<'a>,
     /// A line of a pipe was not taken: the exit code for that.
     refused: Option<u8>,
 }
@@ -95,8 +92,7 @@ impl<'a> Desk<'a> {
             asking: None,
             sent: None,
             aborting: None,
-            loading: None,
-            ids: history::IDS,
+            loads: Loads::new(link),
             refused: None,
         })
     }
@@ -199,9 +195,10 @@ impl<'a> Desk<'a> {
                 Typed::Suspend => self.input.suspend(&mut self.view)?,
                 Typed::Line(line) => self.ahead.push_back(line),
                 Typed::Abort(prompt) => self.abort(Some(prompt)),
+                // It is read once this client is at the session.
+                Typed::Older | Typed::Later | Typed::Newest => self.loads.begin(&typed, &mut self.view),
                 // What is typed stays where it is.
                 _ => {
-                    self.has_loaded();
                     self.view.note("not connected yet: wait for it, or detach with Ctrl-P Ctrl-Q");
                 }
             }
@@ -259,8 +256,9 @@ impl<'a> Desk<'a> {
                     self.answered(answer, prompt).map(|()| None)?
                 }
                 answer = answer(&mut self.aborting) => self.answered(answer.map(|_| None), None).map(|()| None)?,
-                loaded = answer(&mut self.loading) => {
-                    self.loaded(loaded);
+                loaded = self.loads.next() => {
+                    self.has_loaded();
+                    self.loads.show(loaded, &mut self.view, self.input.stage());
                     None
                 }
                 () = until(due) => {
@@ -309,9 +307,9 @@ impl<'a> Desk<'a> {
             }
             Some(Typed::Abort(prompt)) => self.abort(Some(prompt)),
             Some(Typed::TakeOver) => return Ok(Some(Left::Wants(None, true))),
-            Some(Typed::Older) => self.load_older(),
-            Some(Typed::Later) => self.load_later(),
-            Some(Typed::Newest) => self.load_newest(),
+            Some(typed @ (Typed::Older | Typed::Later | Typed::Newest)) => {
+                self.loads.begin(&typed, &mut self.view);
+            }
             Some(Typed::Resolve(prompt, action)) => {
                 let request = Request::post(format!("/v1/prompts/{prompt}/resolve"));
                 self.requests.push_back((request.json(&ResolveRequest { action }), None));
@@ -333,6 +331,20 @@ impl<'a> Desk<'a> {
     pub fn end_unasked(&mut self) {
         self.input.flush();
         self.end();
+    }
+
+    /// Shows an event on the whole screen.
+    pub fn show(&mut self, event: EventId) {
+        if let Some(stage) = self.input.stage() {
+            stage.face().scroll.show(event);
+        }
+    }
+
+    /// Takes the next key that loads.
+    fn has_loaded(&mut self) {
+        if let Some(stage) = self.input.stage() {
+            stage.face().loads = false;
+        }
     }
 
     fn say(&mut self, line: String) -> Outcome<Option<Left>> {

@@ -75,11 +75,7 @@ pub async fn around(link: &Link<'_>, session: &SessionId, event: EventId) -> Out
         chat.cut = left == 0 || bytes > MOST_BYTES;
         Ok(chat.cut)
     });
-    match followed.await {
-        // The event is yet to come.
-        Err(failure) if failure.is("invalid_cursor") => {}
-        read => read?,
-    }
+    followed.await?;
     Ok(chat)
 }
 

@@ -38,19 +38,22 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
     let mut after = if args.no_history { None } else { Some(0) };
     let mut takeover = args.takeover;
     let mut view = View::new(link.ui, session.clone(), role);
-    if let Some(at) = args.at {
-        let of = (&session, &*session.to_string());
-        transcript::is_of(link, of, at, "attach").await?;
+    let mut at = args.at;
+    if let Some(at) = &mut at {
+        transcript::is_of(link, (&session, session.as_str()), *at, "attach").await?;
+        // One that is yet to come is at the end.
+        let info: ManagerInfo = link.get(Request::get("/v1/manager")).await?;
+        *at = info.last_event_id.min(*at);
         after = Some(at.saturating_sub(1));
     }
     if !args.plain && has_screen(link) {
-        after = whole_screen(link, &mut view, after, args.at).await?;
+        after = whole_screen(link, &mut view, after, at).await?;
     }
     if let Some(why) = why {
         view.note(&why);
     }
     let mut desk = Desk::new(link, view)?;
-    args.at.iter().for_each(|at| desk.show(*at));
+    at.iter().for_each(|at| desk.show(*at));
     let mut was_there = false;
     loop {
         let mut events = desk.come(after, takeover).await.map_err(|failure| match was_there {
@@ -109,7 +112,7 @@ async fn whole_screen(
     let info: ManagerInfo = link.get(Request::get("/v1/manager")).await?;
     let last = info.last_event_id;
     if let Some(at) = at {
-        chat = history::around(link, &view.session, at.min(last)).await?;
+        chat = history::around(link, &view.session, at).await?;
     } else if after.is_some() {
         let end = last.saturating_add(1);
         chat = history::before(link, &view.session, end, history::IDS).await?.chat;
