@@ -9,6 +9,7 @@
 
 mod bulk;
 mod commands;
+mod desk;
 mod events;
 mod floor;
 mod host;
@@ -67,6 +68,9 @@ fn main() {
         }
         if wanted("commands") {
             commands::measure(&mut table).await;
+        }
+        if wanted("desk") {
+            desk::measure(&mut table).await;
         }
         if wanted("reach") {
             reach::measure(&mut table).await;
