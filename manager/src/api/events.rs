@@ -130,7 +130,8 @@ refuses!(SessionEventsErrors: 400 "invalid_cursor", 409 "invalid_cursor", 400 "i
 /// follow, too. `event: problem`, without an id, names the reason of an early end. A slow reader misses no
 /// event and slows no other.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "events",
-    params(EventsQuery, ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
+    params(EventsQuery, ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it."),
+        ("Kennel-Comments" = String, Header, description = "`no`: no comment lines.")),
     responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), EventsErrors))]
 pub async fn all(
     Limited(app): Limited,
@@ -146,7 +147,8 @@ pub async fn all(
 /// `session.deleted`.
 #[utoipa::path(get, path = "/v1/sessions/{id}/events", tag = "events", operation_id = "session_events",
     params(("id" = SessionId, Path, description = "The session."), EventsQuery,
-        ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it.")),
+        ("Last-Event-ID" = u64, Header, description = "Event id: as `after`, and wins over it."),
+        ("Kennel-Comments" = String, Header, description = "`no`: no comment lines.")),
     responses((status = 200, description = "The events.", body = Frame, content_type = "text/event-stream"), SessionEventsErrors))]
 pub async fn of_session(
     Limited(app): Limited,

@@ -276,7 +276,7 @@ pub fn bound(api: &mut Value) {
                     }
                     "name" if is_setting => add(schema, &chars(1, 200)),
                     "name" => add(schema, &chars(1, 100)),
-                    "Idempotency-Key" | "Last-Event-ID" | "Kennel-Seat" => {
+                    "Idempotency-Key" | "Last-Event-ID" | "Kennel-Seat" | "Kennel-Comments" => {
                         parameter["required"] = false.into()
                     }
                     _ => {}
