@@ -18,9 +18,25 @@ fn tools(called: &str) -> String {
     format!("wires 1500 {message}")
 }
 
-/// The numbers of the tools that are shown and called `new`.
-fn numbers(text: &str) -> Vec<u32> {
-    text.split("new ").skip(1).filter_map(|rest| rest.split('.').next()?.parse().ok()).collect()
+/// A prompt for which the agent says 1,500 lines, one after the other.
+fn lines(called: &str) -> String {
+    let update = serde_json::json!({ "sessionUpdate": "agent_message_chunk",
+        "content": { "type": "text", "text": format!("{called} $I.\n") } });
+    let message = serde_json::json!({ "jsonrpc": "2.0", "method": "session/update",
+        "params": { "sessionId": "$S", "update": update } });
+    format!("wires 1500 {message}")
+}
+
+/// The numbers of the lines that are shown and begin with `new`; none while the screen is drawn only in part: rows are drawn from the
+/// first to the last.
+fn numbers(text: &str) -> Option<Vec<u32>> {
+    let rows: Vec<&str> = text.lines().collect();
+    let last = rows.iter().rposition(|row| row.starts_with("new "))?;
+    let below = rows.get(last + 1)?;
+    let number = |row: &&str| row.strip_prefix("new ")?.split('.').next()?.parse().ok();
+    let all: Vec<u32> = rows.iter().filter_map(number).collect();
+    let is_whole = below.starts_with("the end is further down") || below.starts_with("completed after");
+    (is_whole && all.windows(2).all(|two| two[0] + 1 == two[1])).then_some(all)
 }
 
 #[test]
@@ -57,7 +73,7 @@ fn an_event_of_long_ago_is_shown_with_what_came_before_and_after_it() {
     let daemon = asking();
     daemon.ok(&["send", "web", &tools("old")]);
     daemon.ok(&["send", "web", "say the middle"]);
-    daemon.ok(&["send", "web", &tools("new")]);
+    daemon.ok(&["send", "web", &lines("new")]);
     daemon.ok(&["start", "--name", "other", "--agent", "x"]);
     daemon.idle("other");
     daemon.ok(&["send", "other", "say nothing of it"]);
@@ -72,20 +88,22 @@ fn an_event_of_long_ago_is_shown_with_what_came_before_and_after_it() {
         text.contains("new 1.") && text.contains("the end is further down") && !text.contains("new 1500."),
         "{text}"
     );
-    // Up from there, and down again, to what was not loaded at first.
+    // Up from there, and from there down to what was not loaded at first.
     screen.types(PAGE_UP);
     screen.types(PAGE_UP);
     screen.sees("old 1460.");
-    screen.loses("] new ");
-    screen.types(PAGE_DOWN);
+    screen.loses("\nnew ");
+    screen.types(DETACH);
+    screen.ends();
+    let mut screen = attached(&daemon, &["web", "--at", &at]);
+    let shown = until("the first lines", || numbers(&screen.text()));
+    assert_eq!(shown[0], 1);
     // No line is left out: each screen goes on before the one before it ended.
-    let mut seen = 0;
+    let mut seen = shown[shown.len() - 1];
     while seen < 1_500 {
         screen.types(PAGE_DOWN);
-        // What is drawn only in part has numbers that do not follow each other.
-        let whole =
-            |text: &str| Some(numbers(text)).filter(|all| all.windows(2).all(|two| two[0] + 1 == two[1]));
-        let shown = until("the next screen", || whole(&screen.text()).filter(|all| all.last() > Some(&seen)));
+        let shown =
+            until("the next screen", || numbers(&screen.text()).filter(|all| all.last() > Some(&seen)));
         assert!(shown[0] <= seen + 1, "{shown:?} after {seen}");
         seen = shown[shown.len() - 1];
     }
@@ -95,11 +113,19 @@ fn an_event_of_long_ago_is_shown_with_what_came_before_and_after_it() {
     screen.sees("\nthe latest");
     screen.types(DETACH);
     assert_eq!(screen.ends(), (Some(0), false));
+    // Whoever sends a prompt from there sees what comes of it.
+    let mut screen = attached(&daemon, &["web", "--at", &at]);
+    screen.sees("\nthe middle\n");
+    screen.types("say typed there\r");
+    let text = screen.sees("\ntyped there");
+    assert!(!text.contains("the end is further down"), "{text}");
+    screen.types(DETACH);
+    screen.ends();
     // At once back to the end, also past what is not loaded.
     let mut screen = attached(&daemon, &["web", "--at", &at]);
     screen.sees("\nthe middle\n");
     screen.types("\u{1b}");
-    let text = screen.sees("\nthe latest");
+    let text = screen.sees("\ntyped there");
     assert!(!text.contains("the end is further down"), "{text}");
     screen.types(DETACH);
     screen.ends();

@@ -116,9 +116,9 @@ fn a_crash_and_what_came_back_stand_in_it() {
     kill(u32::try_from(info["pid"].as_u64().unwrap()).unwrap());
     let shown = until("its replacement", || {
         let shown = daemon.ok(&["transcript", "session-1"]);
-        shown.contains("session.restarted").then_some(shown)
+        shown.contains("the session is back").then_some(shown)
     });
-    assert!(shown.contains("session.restarting"), "{shown}");
+    assert!(shown.contains("the session is restarting"), "{shown}");
 }
 
 #[test]

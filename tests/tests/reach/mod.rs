@@ -197,7 +197,7 @@ fn a_problem_of_the_machine_reaches_the_client_whole() {
     std::fs::write(far.home().join("file"), "no directory").unwrap();
     std::fs::create_dir(far.home().join("open")).unwrap();
     std::fs::set_permissions(far.home().join("open"), std::fs::Permissions::from_mode(0o777)).unwrap();
-    for (state_dir, says) in [("file", "Not a directory"), ("open", "and none can be started")] {
+    for (state_dir, says) in [("file", "is no directory"), ("open", "and none can be started")] {
         let host = format!("ssh://box/~/{state_dir}");
         let output = finish(far.bare(&["--json", "-H", &host, "ls"]).spawn().unwrap());
         let problem: Problem =

@@ -85,7 +85,7 @@ pub struct Attach {
     #[arg(long)]
     pub no_history: bool,
     /// Begin at this event: `kennel search` and `kennel events` print their numbers
-    #[arg(long, value_name = "EVENT", conflicts_with = "no_history", value_parser = super::values::event)]
+    #[arg(long, value_name = "EVENT", requires = "what", conflicts_with = "no_history", value_parser = super::values::event)]
     pub at: Option<u64>,
 }
 

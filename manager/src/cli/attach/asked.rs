@@ -40,7 +40,9 @@ impl View<'_> {
 
     /// Of all permissions that waited when this client came. Those that were offered keep their numbers.
     pub(super) fn permissions(&mut self, waiting: Vec<PermissionInfo>) {
-        self.open.retain(|open| waiting.iter().any(|waits| waits.permission_id == open.id));
+        let waits = |open: &Asked| waiting.iter().any(|waits| waits.permission_id == open.id);
+        // The event that tells how one ended is yet to be shown, and tells no question.
+        (self.open, self.over) = std::mem::take(&mut self.open).into_iter().partition(waits);
         // A client that looked on until now has no numbers to answer by.
         let drives = self.drives && !self.mute;
         self.open
@@ -54,14 +56,20 @@ impl View<'_> {
         self.show_due_now();
     }
 
+    /// Takes a permission out that waits, or that has just ended.
+    pub(super) fn take_permission(&mut self, id: PermissionId) -> Option<Asked> {
+        let out_of =
+            |asked: &mut Vec<Asked>| asked.iter().position(|asked| asked.id == id).map(|at| asked.remove(at));
+        out_of(&mut self.open).or_else(|| out_of(&mut self.over))
+    }
+
     pub(super) fn permission_ended(&mut self, id: PermissionId, option: &str, by: Decider) {
-        let known = self.open.iter().position(|open| open.id == id).map(|at| self.open.remove(at));
+        let known = self.take_permission(id);
         self.tell(&answered(id, known.as_ref(), option, by));
     }
 
     pub(super) fn permission_expired(&mut self, id: PermissionId, reason: &str) {
-        let known = self.open.iter().position(|open| open.id == id).map(|at| self.open.remove(at));
-        match known {
+        match self.take_permission(id) {
             Some(open) if !open.shown => {
                 self.tell(&format!("{id}: the agent asked: {}; expired: {reason}", open.title));
             }

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::IsTerminal;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,7 +19,6 @@ use super::view::{self, Looked, View};
 use crate::cli::link::{Link, random_key, read};
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::ui::error::{Failure, Outcome, exit};
-use crate::cli::ui::render;
 use crate::client::{ClientError, Events, Request};
 
 /// The longest wait until a client drives again whose connection was lost, and the interval between two looks.
@@ -47,31 +45,31 @@ type Asking<'a> = Pending<'a, Option<Accepted>>;
 
 /// The person: what is typed, what is shown, what was asked for and not answered yet.
 pub struct Desk<'a> {
-    link: &'a Link<'a>,
+    pub(super) link: &'a Link<'a>,
     pub view: View<'a>,
     /// The word by which this client finds its seat after a lost connection.
-    word: String,
+    pub(super) word: String,
     /// The number under which this client drives now, for requests that were sent under an earlier one.
     seat: Rc<Cell<Option<u64>>>,
-    input: Input,
-    signals: Signals,
+    pub(super) input: Input,
+    pub(super) signals: Signals,
     /// Standard input is a pipe or a file, and has come to its end.
     ended: bool,
     /// A line that was typed before this client drove.
-    held: Option<String>,
+    pub(super) held: Option<String>,
     /// Lines that were typed at the screen while this client waited for the daemon.
-    ahead: VecDeque<String>,
+    pub(super) ahead: VecDeque<String>,
     /// Requests that follow from what was typed, in that order, and the text of each prompt among them.
-    requests: VecDeque<(Request, Option<String>)>,
-    asking: Option<Asking<'a>>,
+    pub(super) requests: VecDeque<(Request, Option<String>)>,
+    pub(super) asking: Option<Asking<'a>>,
     /// The prompt that is being sent.
-    sent: Option<String>,
+    pub(super) sent: Option<String>,
     /// The request to end a turn, which is answered when the turn has ended.
     aborting: Option<Asking<'a>>,
     /// Events of the past that are being read.
     loads: Loads<'a>,
     /// A line of a pipe was not taken: the exit code for that.
-    refused: Option<u8>,
+    pub(super) refused: Option<u8>,
 }
 
 impl<'a> Desk<'a> {
@@ -196,7 +194,7 @@ impl<'a> Desk<'a> {
                 Typed::Line(line) => self.ahead.push_back(line),
                 Typed::Abort(prompt) => self.abort(Some(prompt)),
                 // It is read once this client is at the session.
-                Typed::Older | Typed::Later | Typed::Newest => self.loads.begin(&typed, &mut self.view),
+                Typed::Older | Typed::Later | Typed::Newest => self.loads.begin(&typed, &self.view),
                 // What is typed stays where it is.
                 _ => {
                     self.view.note("not connected yet: wait for it, or detach with Ctrl-P Ctrl-Q");
@@ -206,13 +204,13 @@ impl<'a> Desk<'a> {
     }
 
     /// Does what a signal asks of every program. Returns whether it is Ctrl-C, which is the caller's.
-    fn mind(&mut self, signal: Signal) -> Outcome<bool> {
+    pub(super) fn mind(&mut self, signal: Signal) -> Outcome<bool> {
         match signal {
             Signal::Interrupt => return Ok(true),
             Signal::Suspend => self.input.suspend(&mut self.view)?,
             Signal::Resume => self.input.resume(),
             Signal::End(signal) => {
-                self.end();
+                self.end_unasked();
                 // It does not return.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
@@ -308,7 +306,7 @@ impl<'a> Desk<'a> {
             Some(Typed::Abort(prompt)) => self.abort(Some(prompt)),
             Some(Typed::TakeOver) => return Ok(Some(Left::Wants(None, true))),
             Some(typed @ (Typed::Older | Typed::Later | Typed::Newest)) => {
-                self.loads.begin(&typed, &mut self.view);
+                self.loads.begin(&typed, &self.view);
             }
             Some(Typed::Resolve(prompt, action)) => {
                 let request = Request::post(format!("/v1/prompts/{prompt}/resolve"));
@@ -317,20 +315,6 @@ impl<'a> Desk<'a> {
             Some(Typed::Suspend) => self.input.suspend(&mut self.view)?,
         }
         Ok(None)
-    }
-
-    /// Gives the terminal back for good, and the text that was typed and not sent.
-    fn end(&mut self) {
-        if let Some(text) = self.input.end() {
-            self.link.ui.note("this was typed and not sent:");
-            self.link.ui.write_err(&format!("{}\n", render::block(&text)));
-        }
-    }
-
-    /// The same, but not by a key of the person, who may be typing.
-    pub fn end_unasked(&mut self) {
-        self.input.flush();
-        self.end();
     }
 
     /// Shows an event on the whole screen.
@@ -351,7 +335,11 @@ impl<'a> Desk<'a> {
         let entered = self.view.enter(&line)?;
         match entered {
             view::Entered::Request(request) => self.requests.push_back((*request, None)),
-            view::Entered::Prompt(request) => self.requests.push_back((*request, Some(line))),
+            view::Entered::Prompt(request) => {
+                self.requests.push_back((*request, Some(line)));
+                // Whoever sends a prompt reads what comes of it.
+                self.loads.newest(&self.view);
+            }
             view::Entered::ToDrive => return Ok(Some(Left::Wants(Some(line), false))),
             view::Entered::Unsent => {
                 self.refused = Some(exit::CONFLICT);
@@ -364,7 +352,7 @@ impl<'a> Desk<'a> {
         Ok(None)
     }
 
-    fn ask_next(&mut self) {
+    pub(super) fn ask_next(&mut self) {
         self.requests.extend(self.view.owed.drain(..).map(|request| (request, None)));
         if self.asking.is_none()
             && let Some((request, prompt)) = self.requests.pop_front()
@@ -395,7 +383,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Prints a refusal and goes on. A prompt that was refused comes back to where it was typed.
-    fn answered(&mut self, answer: Outcome<Option<Accepted>>, prompt: Option<String>) -> Outcome {
+    pub(super) fn answered(&mut self, answer: Outcome<Option<Accepted>>, prompt: Option<String>) -> Outcome {
         match answer {
             Ok(accepted) => accepted.iter().for_each(|accepted| self.view.accepted(accepted)),
             Err(failure) => {
@@ -431,56 +419,6 @@ impl<'a> Desk<'a> {
             Some(failure) => Err(failure),
             None => Ok(self.view.at_rest()),
         }
-    }
-
-    /// The session is gone.
-    pub fn removed(mut self) -> Outcome {
-        if self.input.stage().is_some() {
-            self.end_unasked();
-            self.link.ui.note("the session was removed");
-        }
-        Ok(())
-    }
-
-    /// Sends what was typed before, and detaches.
-    pub async fn leave(mut self) -> Outcome {
-        if self.input.stage().is_some() {
-            // Ctrl-C is a signal again.
-            self.end();
-        }
-        loop {
-            self.ask_next();
-            if self.asking.is_none() {
-                break;
-            }
-            tokio::select! {
-                answer = answer(&mut self.asking) => self.answered(answer, None)?,
-                signal = self.signals.next() => if self.mind(signal)? {
-                    self.view.note("what was typed last may not have been sent");
-                    return Err(Failure::Printed(exit::INTERRUPTED));
-                },
-            }
-        }
-        if let Some(client) = self.view.client.filter(|_| self.view.drives) {
-            // Else nobody could drive for a while who does not take over. A daemon that does not hear it waits for that while.
-            let path = format!("/v1/sessions/{}/attach", self.view.session);
-            let request = Request::delete(path).from_client(Some(client)).seat(&self.word);
-            self.link.client.tell(&request).await;
-        }
-        self.view.close();
-        self.end();
-        self.link.ui.note(&self.view.parting());
-        match self.refused {
-            // A person at the terminal has seen the refusal.
-            Some(code) if !std::io::stdin().is_terminal() => Err(Failure::Printed(code)),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Drop for Desk<'_> {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 

@@ -65,18 +65,23 @@ pub async fn before(link: &Link<'_>, session: &SessionId, end: EventId, ids: u64
 /// Reads the part of a conversation around an event: what comes before it, and what follows.
 pub async fn around(link: &Link<'_>, session: &SessionId, event: EventId) -> Outcome<Conversation> {
     let mut chat = before(link, session, event.saturating_add(1), IDS).await?.chat;
-    let (mut after, mut left, mut bytes) = (event, MOST / 2, 0);
-    let path = format!("/v1/sessions/{session}/events");
-    let followed = events::read(link, &path, &mut after, false, |frame| {
-        if let Ok(event) = serde_json::from_str::<Event>(&frame.data) {
-            chat.take(&event);
-            (left, bytes) = (left - 1, bytes + frame.data.len());
-        }
-        chat.cut = left == 0 || bytes > MOST_BYTES;
-        Ok(chat.cut)
-    });
-    followed.await?;
+    let (events, is_end) = after(link, session, event).await?;
+    chat.append(&events, is_end);
     Ok(chat)
+}
+
+/// Reads the events of a session that come directly after one, and whether these are all.
+pub async fn after(link: &Link<'_>, session: &SessionId, event: EventId) -> Outcome<(Vec<Event>, bool)> {
+    let (mut events, mut place, mut bytes, mut is_end) = (Vec::new(), event, 0, true);
+    let path = format!("/v1/sessions/{session}/events");
+    let reading = events::read(link, &path, &mut place, false, |frame| {
+        events.extend(serde_json::from_str::<Event>(&frame.data));
+        bytes += frame.data.len();
+        is_end = events.len() < MOST / 2 && bytes < MOST_BYTES;
+        Ok(!is_end)
+    });
+    reading.await?;
+    Ok((events, is_end))
 }
 
 /// Why a stretch was not read.
@@ -111,6 +116,9 @@ async fn read(link: &Link<'_>, session: &SessionId, begin: EventId, end: EventId
         };
         if frame.id.is_some_and(|id| id >= end) {
             break;
+        }
+        if frame.event == "problem" {
+            return Err(Unread::Lost);
         }
         pruned |= frame.event == "gap";
         // An event of a later version's kind is not for this one.

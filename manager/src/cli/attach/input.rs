@@ -1,6 +1,5 @@
 //! The source of what is typed: lines of a terminal or a pipe, or the keys of the whole screen.
 
-use rustix::termios::{QueueSelector, tcflush};
 use tokio::sync::mpsc::Receiver;
 
 use super::full::Stage;
@@ -76,22 +75,14 @@ impl Input {
         }
     }
 
-    /// Drops keys that are on their way to the screen: a shell would run them.
-    pub fn flush(&self) {
-        if let Self::Screen(_) = self {
-            // A terminal that is gone has none.
-            let _ = tcflush(std::io::stdin(), QueueSelector::IFlush);
-        }
-    }
-
-    /// Gives the terminal back for good. Returns what was typed on the screen and not sent.
-    pub fn end(&mut self) -> Option<String> {
+    /// Gives the terminal back for good. Returns what was typed on the screen and not sent. `asked`: the person has asked for it.
+    pub fn end(&mut self, asked: bool) -> Option<String> {
         match self {
             Self::Lines(_, terminal) => {
                 *terminal = None;
                 None
             }
-            Self::Screen(stage) => stage.leave(),
+            Self::Screen(stage) => stage.leave(asked),
         }
     }
 }

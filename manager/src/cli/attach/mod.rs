@@ -26,6 +26,7 @@ mod history;
 mod input;
 mod keyboard;
 mod loads;
+mod parting;
 mod pending;
 mod permission;
 mod shown;

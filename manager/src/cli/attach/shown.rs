@@ -49,7 +49,7 @@ impl<'a> View<'a> {
         self.know(&event.kind);
         self.signs(&event.kind);
         if let Some(chat) = &mut self.chat {
-            chat.take(&event);
+            chat.news(&event, frame.data.len());
         }
         let gone = matches!(event.kind, EventKind::SessionDeleted {});
         if !matches!(event.kind, EventKind::PermissionResolved { .. }) {
@@ -75,7 +75,7 @@ impl<'a> View<'a> {
                 self.running = None;
                 self.prompts.remove(prompt_id);
                 if matches!(kind, EventKind::TurnInterrupted { .. }) {
-                    self.interrupted.insert(*prompt_id, None);
+                    self.interrupted.entry(*prompt_id).or_insert(None);
                 }
             }
             EventKind::PromptResolved { prompt_id, .. } => drop(self.interrupted.remove(prompt_id)),
@@ -314,5 +314,25 @@ mod tests {
         assert_eq!(show(frame(Some(9), "client.attached", attached)), (true, true));
         assert_eq!(show(frame(Some(10), "driver.changed", &changed("9"))), (true, true));
         assert_eq!(show(frame(Some(11), "driver.changed", &changed("12"))), (true, false));
+    }
+
+    #[test]
+    fn a_permission_that_was_answered_while_somebody_came_is_told_with_its_question() {
+        let ui = Ui::new(&crate::cli::args::Cli::parse_from(["kennel", "--quiet", "ls"]).global);
+        let mut view = View::new(&ui, "session-1".parse().unwrap(), Role::Driver);
+        let attached = r#"{"client_id":9,"name":"x","role":"driver"}"#;
+        let asked = r#"{"permission_id":"permission-5","tool_call_id":"t","title":"may I?","options":[],"payload":{}}"#;
+        for frame in [
+            frame(None, "attached", attached),
+            frame(Some(5), "permission.requested", asked),
+            frame(Some(9), "client.attached", attached),
+        ] {
+            view.show(&frame).unwrap();
+        }
+        // The daemon says that nothing waits any more, before the event that tells of the answer is shown.
+        view.permissions(Vec::new());
+        assert_eq!(view.asked().count(), 0);
+        let known = view.take_permission(protocol::PermissionId(5));
+        assert_eq!(known.map(|asked| asked.title).as_deref(), Some("may I?"));
     }
 }

@@ -59,6 +59,8 @@ pub struct View<'a> {
     pub(super) standing: Standing,
     /// Permissions that wait, oldest first.
     pub(super) open: Vec<Asked>,
+    /// Permissions that have ended, as the daemon says, and whose last event is yet to come.
+    pub(super) over: Vec<Asked>,
     /// Forms that wait for the person who drives, oldest first. The first is being filled in.
     pub(super) forms: VecDeque<(CallId, Form)>,
     /// The highest number of an option since the last prompt was typed.
@@ -139,6 +141,7 @@ impl<'a> View<'a> {
             interrupted: BTreeMap::new(),
             standing: Standing::Unknown,
             open: Vec::new(),
+            over: Vec::new(),
             forms: VecDeque::new(),
             numbered: 0,
             trouble: None,
@@ -295,8 +298,10 @@ impl<'a> View<'a> {
                 self.note(&format!("{} {how}; `kennel restart {}` starts it", self.called, self.session));
             }
         }
-        self.interrupted.clear();
-        for prompt in looked.queue {
+        if looked.queue.is_some() {
+            self.interrupted.clear();
+        }
+        for prompt in looked.queue.unwrap_or_default() {
             match prompt.state {
                 PromptState::Running => self.running = Some(prompt.prompt_id),
                 PromptState::Queued => {}
@@ -418,7 +423,8 @@ impl<'a> View<'a> {
 #[derive(Default)]
 pub struct Looked {
     info: Option<SessionInfo>,
-    queue: Vec<QueuedPrompt>,
+    /// None if it could not be read.
+    queue: Option<Vec<QueuedPrompt>>,
     calls: Vec<CallInfo>,
     permissions: Vec<PermissionInfo>,
 }
@@ -430,7 +436,7 @@ impl Looked {
         let of = |what: &str| Request::get(format!("{path}/{what}"));
         Self {
             info: link.get(Request::get(&*path)).await.ok(),
-            queue: link.get(of("queue")).await.unwrap_or_default(),
+            queue: link.get(of("queue")).await.ok(),
             calls: link.get(of("calls")).await.unwrap_or_default(),
             permissions: link.get(of("permissions")).await.unwrap_or_default(),
         }

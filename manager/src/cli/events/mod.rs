@@ -17,8 +17,10 @@ use crate::client::{ClientError, Request};
 use crate::units;
 
 mod text;
+mod words;
 
-pub use text::{decider, queued, restarting, told};
+pub use text::{decider, queued, restarting};
+pub use words::words;
 
 /// Runs `kennel events`.
 pub async fn events(link: &Link<'_>, args: args::Events) -> Outcome {

@@ -10,12 +10,6 @@ use crate::cli::ui::render;
 use crate::event_text;
 use crate::units;
 
-/// Writes an event on one line: its type, and its data.
-pub fn told(kind: &EventKind) -> String {
-    let data = text(kind);
-    if data.is_empty() { kind.name().to_owned() } else { format!("{}: {data}", kind.name()) }
-}
-
 /// Names who answered a permission.
 pub fn decider(by: Decider) -> &'static str {
     match by {

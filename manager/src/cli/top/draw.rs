@@ -13,8 +13,8 @@ use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table, TableState, Wrap
 use super::model::{Deed, Group, Line, MINUTES, Mode, Model, Row};
 use crate::cli::permissions::offer;
 use crate::cli::show::{name, says};
-use crate::cli::ui::render;
 use crate::cli::ui::screen::fitting;
+use crate::cli::ui::{key_list, render};
 use crate::units;
 
 /// Lines below which the chosen session has no lines of its own at the bottom.
@@ -117,9 +117,7 @@ pub fn draw(
     frame.render_widget(Paragraph::new(heading(model, look, host)), top);
     match &model.mode {
         Mode::Help(from) => {
-            let last = rows(HELP, list.width).saturating_sub(list.height);
-            let help = Paragraph::new(HELP).wrap(Wrap { trim: false }).scroll(((*from).min(last), 0));
-            frame.render_widget(help, list);
+            key_list::draw(frame.buffer_mut(), list, HELP, *from);
         }
         Mode::Answer(permission, skipped) => {
             let mut lines =
@@ -140,23 +138,6 @@ pub fn draw(
         frame.render_widget(Paragraph::new(about(model)).wrap(Wrap { trim: false }), below);
     }
     frame.render_widget(Paragraph::new(footer(model, usize::from(bottom.width))), bottom);
-}
-
-/// The rows that a text of ASCII takes at this width, with its words whole.
-fn rows(text: &str, width: u16) -> u16 {
-    let width = usize::from(width).max(1);
-    let of_line = |line: &str| {
-        let (mut rows, mut used) = (1, 0);
-        for word in line.split(' ') {
-            let gap = usize::from(used > 0);
-            if used > 0 && used + gap + word.len() > width {
-                (rows, used) = (rows + 1, 0);
-            }
-            used += usize::from(used > 0) + word.len();
-        }
-        rows
-    };
-    text.lines().map(of_line).sum()
 }
 
 fn plain(text: &str) -> (String, Style) {

@@ -5,12 +5,13 @@ use protocol::api::{AnswerRequest, EditSessionRequest, PermissionAnswer, Permiss
 
 use super::model::{Deed, Mode, Model};
 use crate::cli::show::name;
+use crate::cli::ui::key_list;
 use crate::client::Request;
 
 /// Sessions of a page.
 const PAGE: isize = 10;
 /// The most rows of the list of keys above the screen: on the narrowest one it has fewer.
-const HELP_ROWS: u16 = 100;
+const HELP_ROWS: usize = 100;
 /// The longest text that is typed, in characters.
 const TYPED: usize = 200;
 
@@ -131,13 +132,10 @@ fn done(model: &Model, deed: Deed, id: &str) -> Act {
 }
 
 /// Reads on in the list of keys, or goes back.
-fn helped(model: &mut Model, key: &KeyEvent, from: u16) -> Act {
-    let to = match key.code {
-        KeyCode::Up => from.saturating_sub(1),
-        KeyCode::Down => from.saturating_add(1).min(HELP_ROWS),
-        _ => return Act::Nothing,
-    };
-    model.mode = Mode::Help(to);
+fn helped(model: &mut Model, key: &KeyEvent, from: usize) -> Act {
+    if let Some(to) = key_list::after(key.code, PAGE.unsigned_abs(), from) {
+        model.mode = Mode::Help(to.min(HELP_ROWS));
+    }
     Act::Nothing
 }
 

@@ -136,7 +136,7 @@ impl Shared<'_> {
                 Ok(answer) => {
                     let loads: Vec<SessionLoad> = read(&answer).unwrap_or_default();
                     let at_work = self.model.borrow_mut().loads(&loads, clock::mono_ms());
-                    rest = if at_work { LOADED } else { AT_REST.min(rest * 2) };
+                    rest = until_next_look(rest, at_work);
                     self.drawn.notify_one();
                 }
                 Err(ClientError::Problem(problem)) if problem.code == "no_such_route" => {
@@ -339,5 +339,29 @@ fn suspend() {
     let own = i32::try_from(std::process::id()).ok().and_then(Pid::from_raw);
     if let Some(own) = own {
         let _ = kill_process(own, Kill::STOP);
+    }
+}
+
+/// The time until the next look at processor time and memory, after one that showed whether anything is at work.
+fn until_next_look(before: Duration, at_work: bool) -> Duration {
+    if at_work { LOADED } else { AT_REST.min(before * 2) }
+}
+
+#[cfg(test)]
+mod rest {
+    use super::*;
+
+    #[test]
+    fn looks_become_fewer_at_rest_and_many_at_work() {
+        let mut pause = LOADED;
+        let mut looks = 0;
+        while pause < AT_REST {
+            let next = until_next_look(pause, false);
+            assert!(next > pause);
+            (pause, looks) = (next, looks + 1);
+        }
+        assert!(looks <= 6, "{looks}");
+        assert_eq!(until_next_look(AT_REST, false), AT_REST);
+        assert_eq!(until_next_look(AT_REST, true), LOADED);
     }
 }

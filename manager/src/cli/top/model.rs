@@ -54,7 +54,7 @@ pub enum Mode {
     /// Is asked whether this is to be done to the session with this id.
     Sure(Deed, String),
     /// Reads which key does what, from this line on.
-    Help(u16),
+    Help(usize),
 }
 
 /// A session on the screen.

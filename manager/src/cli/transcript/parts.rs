@@ -11,7 +11,6 @@ use serde_json::Value;
 use super::changes::{self, Change};
 use crate::attachments;
 use crate::cli::events;
-use crate::event_text;
 
 /// A text of this many bytes is passed on before it ends.
 const MOST_HELD: usize = 64 * 1024;
@@ -182,8 +181,10 @@ impl Reader {
     }
 
     fn note(&mut self, at: Timestamp, kind: &EventKind) {
-        self.end_text();
-        self.out.push(Part::Note { at, text: events::told(kind) });
+        if let Some(text) = events::words(kind) {
+            self.end_text();
+            self.out.push(Part::Note { at, text });
+        }
     }
 
     fn prompt(&mut self, at: Timestamp, kind: EventKind) {
@@ -332,8 +333,8 @@ impl Reader {
             | SubagentCompleted { .. }
             | SubagentLost { .. }
             | SystemMessage { .. } => self.note(at, kind),
-            SessionCreated { forked_from: Some(from), told, .. } => {
-                self.out.push(Part::Note { at, text: event_text::forked(from) });
+            SessionCreated { forked_from: Some(_), told, .. } => {
+                self.note(at, kind);
                 self.told(at, told.clone());
             }
             AgentUpdated { .. } if self.takes_up => {
@@ -348,8 +349,8 @@ impl Reader {
                     self.told(at, turns);
                 }
             }
-            SessionCreated { conversation: Some(conversation), .. } => {
-                self.out.push(Part::Note { at, text: event_text::taken_up(conversation) });
+            SessionCreated { conversation: Some(_), .. } => {
+                self.note(at, kind);
                 self.takes_up = true;
             }
             _ => {}

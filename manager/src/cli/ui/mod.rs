@@ -9,11 +9,13 @@
 pub(crate) mod cells;
 pub(crate) mod error;
 pub(crate) mod form;
+pub(crate) mod key_list;
 pub(crate) mod pager;
 pub(crate) mod qr;
 pub(crate) mod render;
 pub(crate) mod screen;
 pub(crate) mod table;
+pub(crate) mod wrap;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

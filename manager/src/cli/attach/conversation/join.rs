@@ -154,6 +154,10 @@ impl Conversation {
             self.bytes -= item.kind.bytes();
             self.last = self.last.min(item.first.saturating_sub(1));
             self.cut = true;
+            if let Kind::Prompt(id, Some(text)) = item.kind {
+                // It begins anew when what follows is loaded.
+                self.waits(id, &text);
+            }
         }
     }
 }

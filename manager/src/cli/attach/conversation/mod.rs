@@ -3,7 +3,6 @@
 
 mod item;
 mod join;
-mod notes;
 #[cfg(test)]
 mod tests;
 
@@ -15,13 +14,15 @@ use serde_json::Value;
 
 pub use self::item::{Item, Kind, Permission, Source, Text, Tool};
 use crate::attachments;
-use crate::cli::question;
 use crate::cli::transcript::parts::Part;
+use crate::cli::{events, question};
 
 /// The bytes of items that are held, about.
 const MOST_BYTES: usize = 16 << 20;
 /// The items that are held.
 const MOST_ITEMS: usize = 20_000;
+/// Bytes of news that are kept for the part that comes before them.
+const MOST_AHEAD: usize = 2 << 20;
 /// More items than a part of a conversation has.
 const WINDOW: i64 = 1 << 32;
 /// Texts of prompts that have not begun, in bytes: as many as a queue can hold may be larger, and are then shown without text.
@@ -39,9 +40,12 @@ pub struct Conversation {
     pub whole: bool,
     /// The newest event that is in the items.
     pub last: EventId,
-    /// There are newer events, which are not loaded: new ones are not taken.
+    /// There are newer events, which are not loaded: news are not taken.
     pub cut: bool,
-    /// The newest event that was not taken.
+    /// News that were not taken, the newest, with their sizes: they follow once what is before them is loaded.
+    ahead: VecDeque<(Event, usize)>,
+    ahead_bytes: usize,
+    /// The newest event that was given up.
     missed: EventId,
     /// Texts of prompts that have not begun.
     texts: BTreeMap<PromptId, String>,
@@ -76,25 +80,57 @@ impl Conversation {
         self.items.partition_point(|item| item.number < number)
     }
 
-    /// Forgets everything, to begin anew at the end. No number is given again.
-    pub fn clear(&mut self) {
-        *self = Self { next: self.next + WINDOW, from: EventId::MAX, ..Self::default() };
+    /// Shows the newest part of the conversation instead. No number is given again, because drawn lines are kept by it.
+    pub fn replace(&mut self, part: Self) {
+        *self = Self {
+            next: self.next + WINDOW,
+            texts: std::mem::take(&mut self.texts),
+            waiting: self.waiting,
+            ahead: std::mem::take(&mut self.ahead),
+            ahead_bytes: self.ahead_bytes,
+            missed: self.missed,
+            ..Self::default()
+        };
+        self.prepend(part);
+        self.catch_up(true);
     }
 
-    /// Shows another part of the conversation instead. Events that came meanwhile may be missing at its end.
-    pub fn replace(&mut self, part: Self) {
-        let cut = part.cut || part.last < self.missed;
-        self.clear();
-        self.prepend(part);
-        self.cut |= cut;
+    /// Adds the events that follow those that are loaded. `is_end`: there were no more when they were read.
+    pub fn append(&mut self, events: &[Event], is_end: bool) {
+        self.cut = false;
+        events.iter().for_each(|event| self.take(event));
+        self.catch_up(is_end);
+    }
+
+    /// Takes the news that were kept, if nothing is missing between them and what is loaded.
+    fn catch_up(&mut self, is_end: bool) {
+        self.cut |= !is_end || self.last < self.missed;
+        if self.cut {
+            return;
+        }
+        self.ahead_bytes = 0;
+        for (event, _) in std::mem::take(&mut self.ahead) {
+            self.take(&event);
+        }
+    }
+
+    /// Takes an event that happens now, of so many bytes.
+    pub fn news(&mut self, event: &Event, bytes: usize) {
+        if !self.cut {
+            return self.take(event);
+        }
+        self.ahead.push_back((event.clone(), bytes));
+        self.ahead_bytes += bytes;
+        while self.ahead_bytes > MOST_AHEAD
+            && let Some((given_up, bytes)) = self.ahead.pop_front()
+        {
+            self.ahead_bytes -= bytes;
+            self.missed = given_up.id;
+        }
     }
 
     /// Takes an event.
     pub fn take(&mut self, event: &Event) {
-        if self.cut {
-            self.missed = event.id;
-            return;
-        }
         // What was read from the journal comes as news, too.
         if event.id <= self.last {
             return;
@@ -332,7 +368,10 @@ impl Conversation {
                 self.answer(event, permission_id.0, None, format!("no answer: {reason}"));
             }
             kind => {
-                if let Some(text) = notes::of(kind) {
+                if let Some(mut text) = events::words(kind) {
+                    if let EventKind::SessionFailed { .. } = kind {
+                        text += "; `kennel restart SESSION` tries again";
+                    }
                     self.push(event.id, event.at, Kind::Note(text));
                 }
                 let told = match kind {
@@ -354,7 +393,10 @@ impl Conversation {
     }
 
     fn answer(&mut self, event: &Event, id: u64, chosen: Option<String>, answer: String) {
-        let number = self.asked.remove(&id).unwrap_or_else(|| {
+        let is_it = |item: &&Item| matches!(&item.kind, Kind::Permission(asked) if asked.id.0 == id);
+        let known =
+            self.asked.remove(&id).or_else(|| self.items.iter().rev().find(is_it).map(|item| item.number));
+        let number = known.unwrap_or_else(|| {
             let (id, options) = (protocol::PermissionId(id), Vec::new());
             let asked = Permission { id, title: None, options, answer: None, chosen: None };
             self.push(event.id, event.at, Kind::Permission(asked))

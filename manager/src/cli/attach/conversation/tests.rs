@@ -148,11 +148,26 @@ fn a_window_that_is_full_loses_its_far_end_and_can_load_it_again() {
     chat.prepend(taken(&older));
     assert!(chat.bytes <= MOST_BYTES && chat.cut, "{}", chat.bytes);
     let count = chat.items().len();
-    chat.take(&chunk(200, "new"));
+    chat.news(&chunk(200, "new"), 3);
     assert_eq!(chat.items().len(), count, "what is far from the screen is not taken");
-    chat.clear();
-    chat.take(&chunk(201, "newer"));
-    assert_eq!(chat.items().len(), 1);
+    // What follows the part that is left is each event that was given up, and once.
+    let all: Vec<Event> = (1..=100)
+        .map(|id| match id % 2 {
+            0 => chunk(id, &text[..1_000]),
+            _ => event(id, "system.message", &json!({ "text": "b" })),
+        })
+        .collect();
+    let mut chat = Conversation::default();
+    chat.append(&all[50..], true);
+    while chat.items().len() > 5 {
+        let item = chat.items.pop_back().unwrap();
+        chat.last = item.first - 1;
+    }
+    chat.cut = true;
+    let left = usize::try_from(chat.last).unwrap();
+    chat.append(&all[left..], true);
+    let whole = taken(&all[50..]);
+    assert_eq!(kinds(&chat), kinds(&whole));
 }
 
 #[test]
@@ -175,13 +190,21 @@ fn a_part_that_replaces_another_has_each_event_once_and_numbers_of_its_own() {
     chat.take(&event(11, "system.message", &json!({ "text": "11" })));
     assert_eq!(chat.items().back().map(|item| item.first), Some(11));
     assert_eq!(chat.items().len(), 8);
-    // What came while a part was read that does not reach so far is missing.
+    // News that come while a part is read follow it, unless there are too many of them.
+    let news = |id: u64| event(id, "system.message", &json!({ "text": id.to_string() }));
     chat.cut = true;
-    chat.take(&event(20, "system.message", &json!({ "text": "20" })));
+    chat.news(&news(20), 10);
     chat.replace(said(3..10));
+    assert_eq!((firsts(&chat), chat.cut), ((3..10).chain([20]).collect(), false));
+    chat.cut = true;
+    chat.news(&news(30), MOST_AHEAD + 1);
+    chat.news(&news(31), 10);
+    chat.replace(said(3..10));
+    assert!(chat.cut, "30 is missing");
+    chat.append(&(10..30).map(news).collect::<Vec<_>>(), false);
     assert!(chat.cut);
-    chat.replace(said(3..30));
-    assert!(!chat.cut);
+    chat.append(&[news(30)], true);
+    assert_eq!((firsts(&chat), chat.cut), ((3..32).collect(), false));
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub fn kept(text: &str) -> String {
             true => out.extend(std::iter::repeat_n(BLANK, blanks)),
             false => out.push_str(&body[..body.len() - content.len()]),
         }
-        out.push_str(content);
+        push_names(&mut out, content);
         if !end.is_empty() && !content.starts_with(['|', '#']) {
             out.push_str("  ");
         }
@@ -53,6 +53,20 @@ pub fn kept(text: &str) -> String {
         };
     }
     out
+}
+
+/// Adds a line of text. Names like `__init__` stay names: Markdown would make them bold. Within marks of code nothing is escaped.
+fn push_names(out: &mut String, line: &str) {
+    let (mut rest, mut ticks) = (line, 0);
+    while let Some(found) = rest.find("__") {
+        ticks += rest[..found].matches('`').count();
+        let name = &rest[found + 2..];
+        let length = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+        let is_name = length > 2 && name[..length].trim_end_matches('_').len() + 2 == length;
+        out.extend([&rest[..found], if is_name && ticks % 2 == 0 { r"\_\_" } else { "__" }]);
+        rest = name;
+    }
+    out.push_str(rest);
 }
 
 /// The blanks from which on a line is code (CommonMark, section 4.4).
@@ -102,6 +116,20 @@ mod tests {
         let text = "Traceback:\n  File \"a.py\", line 3\n    boom()\nError: x\n\nnext";
         let wanted = "Traceback:  \n\u{a0}\u{a0}File \"a.py\", line 3  \n\u{a0}\u{a0}\u{a0}\u{a0}boom()  \nError: x  \n\nnext";
         assert_eq!(kept(text), wanted);
+    }
+
+    #[test]
+    fn names_with_two_bars_are_not_bold() {
+        for (text, wanted) in [
+            ("in __init__", r"in \_\_init__"),
+            ("a.__eq__(b.__x1_y__)", r"a.\_\_eq__(b.\_\_x1_y__)"),
+            ("`__init__` and __del__", r"`__init__` and \_\_del__"),
+            ("__two words__", "__two words__"),
+            ("____ __ a__", "____ __ a__"),
+            ("漢__é__漢", r"漢__é__漢"),
+        ] {
+            assert_eq!(kept(text), wanted);
+        }
     }
 
     #[test]

@@ -11,16 +11,18 @@ use unicode_width::UnicodeWidthStr;
 
 use super::face::{Face, Mode};
 use super::lines::{begin_of, bold, dim};
-use super::wrap::wrapped;
 use crate::cli::attach::view::View;
 use crate::cli::permissions::offer;
-use crate::cli::ui::render;
 use crate::cli::ui::screen::fitting;
+use crate::cli::ui::wrap::wrapped;
+use crate::cli::ui::{key_list, render};
 
 /// Rows below which the keys are not named at the bottom.
 const KEYS_FROM: u16 = 12;
 /// Rows below which there is no heading.
 const HEADING_FROM: u16 = 6;
+/// Rows below which an option has one row: all of them are on the screen.
+const OPTIONS_FROM: u16 = 10;
 /// Prompts that wait and are shown.
 const WAITING: usize = 3;
 /// The bytes that are drawn of what waits.
@@ -50,19 +52,22 @@ fn draw_parts(frame: &mut Frame<'_>, face: &mut Face, view: &View<'_>) {
     let typed = face.editor.height(width.saturating_sub(MARK.len() + 1));
     let typed = u16::try_from(typed).unwrap_or(u16::MAX).clamp(1, most);
     let room = area.height.saturating_sub(heading + keys + typed);
-    let mut waits = waiting(face, view, width);
-    // One line of the conversation stays.
+    let (mut waits, choices) = waiting(face, view, width, area.height < OPTIONS_FROM);
+    // One line of the conversation stays, except where a question has to be answered in its place.
     let most = usize::from(room.saturating_sub(1).min((area.height / 2).max(3)).max(u16::from(room > 0)));
+    let most = most.max((choices + 1).min(room.into()));
     if waits.len() > most {
-        cut(&mut waits, most);
+        cut(&mut waits, most, choices);
     }
     let waits_height = u16::try_from(waits.len()).unwrap_or(u16::MAX);
     let parts = [heading, 0, waits_height, typed, keys].map(Constraint::Length);
     let parts = [parts[0], Constraint::Min(0), parts[2], parts[3], parts[4]];
     let [top, middle, below, prompt, bottom] = Layout::vertical(parts).areas(area);
-    Paragraph::new(title(face, view)).render(top, frame.buffer_mut());
+    Paragraph::new(title(face, view, width)).render(top, frame.buffer_mut());
     match &mut face.mode {
-        Mode::Help(from) => *from = help(frame.buffer_mut(), middle, *from).min(*from),
+        Mode::Help(from) => {
+            *from = key_list::draw(frame.buffer_mut(), middle, HELP, *from).min(*from);
+        }
         _ => conversation(frame.buffer_mut(), middle, face, view),
     }
     Paragraph::new(waits).render(below, frame.buffer_mut());
@@ -71,10 +76,10 @@ fn draw_parts(frame: &mut Frame<'_>, face: &mut Face, view: &View<'_>) {
 }
 
 /// The session, its state, and who drives.
-fn title(face: &Face, view: &View<'_>) -> Line<'static> {
+fn title(face: &Face, view: &View<'_>, width: usize) -> Line<'static> {
     let host = face.host.as_ref().map(|host| format!(" on {}", render::line(host))).unwrap_or_default();
-    let mut spans =
-        vec![Span::styled(format!("{}{host}", render::line(&view.called)), bold()), Span::raw("  ")];
+    let called = format!("{}{host}", render::line(&view.called));
+    let mut spans = vec![Span::styled(called.clone(), bold()), Span::raw("  ")];
     if view.lost {
         let style = face.look.fg(Color::Red).add_modifier(Modifier::BOLD);
         spans.push(Span::styled("connection lost, trying again", style));
@@ -89,20 +94,22 @@ fn title(face: &Face, view: &View<'_>) -> Line<'static> {
     };
     spans.push(Span::styled(status.to_owned(), style));
     let driver = view.clients.iter().find(|(_, (_, role))| *role == Role::Driver);
-    let drives = match driver {
-        _ if !view.live => "connecting".to_owned(),
-        _ if view.drives => "you drive".to_owned(),
-        Some((_, (name, _))) => format!("{} drives, you look on", render::line(name)),
-        None => "nobody drives".to_owned(),
-    };
-    spans.push(Span::raw(format!("  {drives}")));
     let others = view.clients.keys().filter(|client| Some(**client) != view.client).count();
-    if view.drives && others > 0 {
-        spans.push(Span::raw(match others {
-            1 => ", 1 other looks on".to_owned(),
-            _ => format!(", {others} others look on"),
-        }));
-    }
+    // The long words, and those that say enough where there is no room.
+    let (drives, short) = match driver {
+        _ if !view.live => ("connecting".to_owned(), "connecting"),
+        _ if view.drives => match others {
+            0 => ("you drive".to_owned(), "you drive"),
+            1 => ("you drive, 1 other looks on".to_owned(), "you drive"),
+            _ => (format!("you drive, {others} others look on"), "you drive"),
+        },
+        Some((_, (name, _))) => (format!("{} drives, you look on", render::line(name)), "you look on"),
+        None => ("nobody drives".to_owned(), "nobody drives"),
+    };
+    let room = |words: &str| width.saturating_sub(status.len() + words.width() + 4);
+    let drives = if room(&drives) >= called.width() { drives } else { short.to_owned() };
+    spans[0].content = render::short(&called, room(&drives).max(1)).into();
+    spans.push(Span::raw(format!("  {drives}")));
     Line::from(spans)
 }
 
@@ -141,47 +148,64 @@ fn marked(buffer: &mut Buffer, area: Rect, text: &str) {
     }
 }
 
-/// All that waits: prompts in the queue, questions of the agent, and the newest note. The most urgent stands last.
-fn waiting(face: &Face, view: &View<'_>, width: usize) -> Vec<Line<'static>> {
-    let mut lines = Vec::new();
-    let mut put = |line: Line<'static>, indent: &str| lines.extend(wrapped(&line, width, indent));
+/// Lines of what waits, as wide as the screen.
+struct Waits {
+    lines: Vec<Line<'static>>,
+    width: usize,
+}
+
+impl Waits {
+    fn put(&mut self, line: Line<'static>, indent: &str) {
+        self.lines.extend(wrapped(&line, self.width, indent));
+    }
+}
+
+/// All that waits: prompts in the queue, questions of the agent, and the newest note. The most urgent stands last. And how many of the
+/// last lines tell what can be chosen.
+fn waiting(face: &Face, view: &View<'_>, width: usize, is_low: bool) -> (Vec<Line<'static>>, usize) {
+    let mut waits = Waits { lines: Vec::new(), width };
     let queued: Vec<_> = view.waiting().collect();
     for (id, text) in queued.iter().take(WAITING) {
         let text = render::line(begin_of(text.unwrap_or("a prompt"), SHOWN));
         let line = format!("waits: {text} ({id})");
         let line = render::short(&line, width.max(1));
-        put(Line::styled(line, dim()), "");
+        waits.put(Line::styled(line, dim()), "");
     }
     if let Some(more) = queued.len().checked_sub(WAITING).filter(|more| *more > 0) {
-        put(Line::styled(format!("waits: {more} more"), dim()), "");
+        waits.put(Line::styled(format!("waits: {more} more"), dim()), "");
     }
     let cyan = face.look.fg(Color::Cyan).add_modifier(Modifier::BOLD);
+    // The first line of what can be chosen for the last question.
+    let mut choices = None;
     for asked in view.asked().filter(|_| view.form_shown().is_none()) {
         let title = render::block(begin_of(&asked.title, SHOWN));
-        put(
+        waits.put(
             Line::from(vec![Span::styled("asks: ", cyan), Span::raw(title.replace(['\n', '\t'], " "))]),
             "  ",
         );
         let Some(first) = asked.first.filter(|_| view.drives) else {
-            put(Line::styled("  it is for the one who drives to answer", dim()), "  ");
+            waits.put(Line::styled("  it is for the one who drives to answer", dim()), "  ");
             continue;
         };
         let options = asked.options.iter().enumerate();
+        choices = Some(waits.lines.len());
         // One a line: a name could look like the next option.
         for (at, option) in options {
             let how = if at == 0 && width >= 40 { "   (number, Enter)" } else { "" };
-            put(
-                Line::styled(format!("  {}) {}{how}", first + at, render::line(&offer(option))), bold()),
-                "     ",
-            );
+            let mut text = format!("  {}) {}{how}", first + at, render::line(&offer(option)));
+            if is_low {
+                text = render::short(&text, width);
+            }
+            waits.put(Line::styled(text, bold()), "     ");
         }
     }
     if let Some((form, count)) = view.form_shown() {
         let more = if count > 1 { format!(" ({} more wait)", count - 1) } else { String::new() };
         let message = render::line(begin_of(form.message(), SHOWN));
-        put(Line::from(vec![Span::styled("asks: ", cyan), Span::raw(format!("{message}{more}"))]), "  ");
+        waits
+            .put(Line::from(vec![Span::styled("asks: ", cyan), Span::raw(format!("{message}{more}"))]), "  ");
         for line in form.lines().into_iter().chain(form.question()) {
-            put(Line::from(render::block(begin_of(&line, SHOWN)).replace(['\n', '\t'], " ")), "    ");
+            waits.put(Line::from(render::block(begin_of(&line, SHOWN)).replace(['\n', '\t'], " ")), "    ");
         }
     }
     for (id, text) in view.interrupted.iter().take(WAITING) {
@@ -189,21 +213,23 @@ fn waiting(face: &Face, view: &View<'_>, width: usize) -> Vec<Line<'static>> {
         let line = format!("{id} was interrupted{}", text.unwrap_or_default());
         let keys = if view.drives { "   (Ctrl-R)" } else { "" };
         let line = render::short(&line, width.saturating_sub(keys.len()).max(1));
-        put(Line::styled(line + keys, bold()), "");
+        waits.put(Line::styled(line + keys, bold()), "");
     }
     if !face.scroll.follows() || view.chat.as_ref().is_some_and(|chat| chat.cut) {
-        put(Line::styled("the end is further down: Esc goes there", face.look.fg(Color::Yellow)), "");
+        waits.put(Line::styled("the end is further down: Esc goes there", face.look.fg(Color::Yellow)), "");
     }
     if !view.notice.is_empty() {
-        put(Line::styled(view.notice.clone(), face.look.fg(Color::Yellow)), "  ");
+        waits.put(Line::styled(view.notice.clone(), face.look.fg(Color::Yellow)), "  ");
     }
-    lines
+    let choices = choices.map_or(0, |from: usize| waits.lines.len() - from);
+    (waits.lines, choices)
 }
 
-/// Keeps beginning and end of what waits: a question begins with what it is about, and ends with its options.
-fn cut(waits: &mut Vec<Line<'static>>, most: usize) {
+/// Keeps beginning and end of what waits: a question begins with what it is about, and ends with its options. So many of the last lines
+/// go before the beginning.
+fn cut(waits: &mut Vec<Line<'static>>, most: usize, last: usize) {
     let Some(kept) = most.checked_sub(1) else { return waits.clear() };
-    let (first, gone) = (kept.div_ceil(2), waits.len() - kept);
+    let (first, gone) = (kept.div_ceil(2).min(kept.saturating_sub(last)), waits.len() - kept);
     let mark = Line::styled(format!("… {gone} lines are not shown: the conversation has them"), bold());
     waits.splice(first..first + gone, [mark]);
 }
@@ -250,15 +276,6 @@ fn footer(face: &Face, width: usize) -> String {
         Mode::Help(_) => &["Up, Down: read on", "any other key goes back"],
     };
     fitting(keys, width)
-}
-
-/// Shows the keys from line `from` on, and returns the line from which on all the rest is shown.
-fn help(buffer: &mut Buffer, area: Rect, from: usize) -> usize {
-    let lines = HELP.lines().flat_map(|line| wrapped(&Line::from(line), usize::from(area.width), "      "));
-    let lines: Vec<_> = lines.collect();
-    let last = lines.len().saturating_sub(usize::from(area.height));
-    Paragraph::new(lines.into_iter().skip(from.min(last)).collect::<Vec<_>>()).render(area, buffer);
-    last
 }
 
 const HELP: &str = "\

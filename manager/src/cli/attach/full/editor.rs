@@ -42,6 +42,14 @@ impl Editor {
         self.long.clone().unwrap_or_else(|| self.area.lines().join("\n"))
     }
 
+    /// The text that was typed and not sent: not a prompt that was called back.
+    pub fn unsent(&self) -> String {
+        match &self.recalled {
+            Some((at, all)) if all.get(*at) == Some(&self.text()) => self.draft.clone(),
+            _ => self.text(),
+        }
+    }
+
     /// Returns true if nothing is typed.
     pub fn is_empty(&self) -> bool {
         self.long.is_none() && self.area.lines().iter().all(String::is_empty)

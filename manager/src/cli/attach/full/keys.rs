@@ -11,7 +11,7 @@ use super::lines::begin_of;
 use crate::cli::attach::conversation::{Conversation, Kind, Source};
 use crate::cli::attach::keyboard::Typed;
 use crate::cli::attach::view::View;
-use crate::cli::ui::render;
+use crate::cli::ui::{key_list, render};
 
 /// The longest text that is searched for, in characters.
 const SEARCHED: usize = 200;
@@ -69,14 +69,9 @@ fn resolved(view: &View<'_>, key: &KeyEvent, prompt: PromptId) -> Act {
 /// Reads on in the list of keys, or goes back.
 fn helped(face: &mut Face, key: &KeyEvent, from: usize) -> Act {
     let page = face.scroll.height.saturating_sub(1).max(1);
-    let to = match key.code {
-        KeyCode::Up => from.saturating_sub(1),
-        KeyCode::Down => from + 1,
-        KeyCode::PageUp => from.saturating_sub(page),
-        KeyCode::PageDown => from + page,
-        _ => return Act::Nothing,
-    };
-    face.mode = Mode::Help(to);
+    if let Some(to) = key_list::after(key.code, page, from) {
+        face.mode = Mode::Help(to);
+    }
     Act::Nothing
 }
 
@@ -236,7 +231,9 @@ fn older(face: &mut Face, chat: &Conversation, is_beginning: bool) -> Act {
 
 /// Asks for newer events where the screen has reached the newest that are loaded.
 fn loads(face: &mut Face, chat: &Conversation, which: Typed) -> Act {
-    if !chat.cut || !face.scroll.follows() || face.loads {
+    // The newest go before whatever else is being loaded.
+    let is_free = !face.loads || which == Typed::Newest;
+    if !chat.cut || !face.scroll.follows() || !is_free {
         return Act::Nothing;
     }
     face.loads = true;
@@ -257,12 +254,14 @@ fn searched(face: &mut Face, view: &mut View<'_>, key: &KeyEvent, ctrl: bool, mu
                 && !face.scroll.find(chat, &text, is_older)
                 && !text.is_empty()
             {
-                let is_whole = chat.whole || !is_older;
+                let note = match is_older {
+                    true if chat.whole => "there is no more",
+                    true => "not in what is loaded; older events are being loaded: Enter searches on",
+                    false if chat.cut => "not in what is loaded; Esc goes to the end",
+                    false => "there is no more",
+                };
                 act = older(face, chat, is_older);
-                view.note(match is_whole {
-                    true => "there is no more",
-                    false => "not in what is loaded; older events are being loaded: Enter searches on",
-                });
+                view.note(note);
             }
         }
         KeyCode::Backspace => drop(text.pop()),
@@ -280,6 +279,10 @@ fn searched(face: &mut Face, view: &mut View<'_>, key: &KeyEvent, ctrl: bool, mu
 /// Copies the agent's newest answer.
 fn copied(view: &mut View<'_>) -> Act {
     let Some(chat) = &view.chat else { return Act::Nothing };
+    if chat.cut {
+        view.note("the newest answer is not loaded: Esc goes to the end");
+        return Act::Nothing;
+    }
     let mut pieces: Vec<&str> = Vec::new();
     for item in chat.items().iter().rev() {
         match &item.kind {

@@ -7,12 +7,12 @@ use serde_json::Value;
 use tui_markdown::{Options, StyleSheet};
 
 use super::breaks;
-use super::wrap::wrapped;
 use crate::cli::attach::conversation::{Item, Kind, Permission, Source, Text, Tool};
 use crate::cli::transcript::changes::{self, Change};
 use crate::cli::transcript::parts::Part;
 use crate::cli::transcript::text::{end, took};
 use crate::cli::ui::render;
+use crate::cli::ui::wrap::wrapped;
 use crate::terminal_text::push;
 
 /// The most of a prompt that is drawn, in bytes.

@@ -10,7 +10,6 @@ mod lines;
 mod scroll;
 #[cfg(test)]
 mod tests;
-mod wrap;
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use rustix::termios::{QueueSelector, tcflush};
 use tokio::time::{Instant, sleep_until};
 
 use self::face::{Act, Face};
@@ -95,16 +95,21 @@ impl Stage {
         Ok(was_stopped)
     }
 
-    /// Gives the terminal back. Returns what was typed and not sent, the first time.
-    pub fn leave(&mut self) -> Option<String> {
-        self.screen.leave();
+    /// Gives the terminal back. Returns what was typed and not sent, the first time. `asked`: the person has asked for it. Else keys
+    /// that are on their way are dropped: a shell would run them.
+    pub fn leave(&mut self, asked: bool) -> Option<String> {
         let was_taken = self.is_taken.swap(false, Ordering::Relaxed);
-        (was_taken && !self.face.editor.is_empty()).then(|| self.face.editor.text())
+        if was_taken && !asked {
+            // A terminal that is gone has none.
+            let _ = tcflush(io::stdin(), QueueSelector::IFlush);
+        }
+        self.screen.leave();
+        Some(self.face.editor.unsent()).filter(|text| was_taken && !text.is_empty())
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        self.leave();
+        self.leave(false);
     }
 }

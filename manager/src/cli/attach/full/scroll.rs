@@ -7,7 +7,7 @@ use protocol::EventId;
 use ratatui::text::Line;
 
 use super::lines::{Look, lines};
-use crate::cli::attach::conversation::Conversation;
+use crate::cli::attach::conversation::{Conversation, Item, Kind};
 
 /// Lines of items that are kept drawn.
 const KEPT: usize = 50_000;
@@ -21,15 +21,6 @@ struct Place {
     line: usize,
 }
 
-/// An event that is to be on the screen.
-#[derive(Clone, Copy, Debug)]
-enum Wanted {
-    /// Near the upper end.
-    Top(EventId),
-    /// At the lower end.
-    Bottom(EventId),
-}
-
 /// The lines of an item, and its revision.
 type Drawn = (u32, Rc<Vec<Line<'static>>>);
 
@@ -39,7 +30,7 @@ pub struct Scroll {
     /// The first line on the screen; none while the screen follows the end.
     first: Option<Place>,
     /// An event that is to be on the screen.
-    wanted: Option<Wanted>,
+    wanted: Option<EventId>,
     /// The first line that was drawn last.
     top: Place,
     /// The line that a search found last.
@@ -67,29 +58,20 @@ impl Scroll {
 
     /// Shows the item of an event, or the one before it, near the upper end.
     pub fn show(&mut self, event: EventId) {
-        self.wanted = Some(Wanted::Top(event));
+        self.wanted = Some(event);
     }
 
-    /// Shows the items up to this event at the lower end, and a line of what follows.
-    pub fn go_on_from(&mut self, event: EventId) {
-        self.wanted = Some(Wanted::Bottom(event));
-    }
-
-    /// Goes to the event that is wanted, now that the size is known.
+    /// Goes to the event that is wanted, now that the size is known. A prompt has the number of the event that accepted it, and its item
+    /// stands where it began.
     fn go_to_wanted(&mut self, chat: &Conversation) {
-        let Some(wanted) = self.wanted.take() else { return };
-        let (Wanted::Top(event) | Wanted::Bottom(event)) = wanted;
-        let behind = chat.items().iter().rposition(|item| item.first <= event).map_or(0, |at| at + 1);
-        let (at, above) = match wanted {
-            Wanted::Top(_) => (behind.saturating_sub(1), ABOVE),
-            Wanted::Bottom(_) => (behind, self.height.saturating_sub(1)),
-        };
-        match chat.items().get(at) {
-            Some(item) => {
-                self.top = Place { number: item.number, line: 0 };
-                self.up(chat, above);
-            }
-            None => self.first = None,
+        let Some(event) = self.wanted.take() else { return };
+        let is_prompt = |item: &Item| matches!(item.kind, Kind::Prompt(id, _) if id.0 == event);
+        let items = chat.items();
+        let at =
+            items.iter().position(is_prompt).or_else(|| items.iter().rposition(|item| item.first <= event));
+        if let Some(item) = items.get(at.unwrap_or(0)) {
+            self.top = Place { number: item.number, line: 0 };
+            self.up(chat, ABOVE);
         }
     }
 
@@ -200,6 +182,14 @@ impl Scroll {
             at += 1;
         }
         self.first = None;
+    }
+
+    /// Goes on by a page from what is on the screen, once more was loaded behind it.
+    pub fn go_on(&mut self, chat: &Conversation) {
+        if self.follows() {
+            self.first = Some(self.top);
+            self.down(chat, self.height.saturating_sub(1).max(1));
+        }
     }
 
     /// Goes to the first line of all items.

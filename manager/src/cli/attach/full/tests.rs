@@ -325,3 +325,43 @@ fn the_bottom_names_whole_keys_at_any_width() {
         assert!(ends.iter().any(|end| last.ends_with(end)), "{columns}: {last}");
     }
 }
+
+#[test]
+fn on_the_smallest_screen_every_option_of_a_question_can_be_read() {
+    let ui = ui();
+    let mut view = view(&ui);
+    let mut face = Face::new(true, None);
+    says(&mut view, 10, "before\n");
+    let option = |name: &str| json!({ "id": name, "name": name, "kind": "allow_once" });
+    let asked = json!({ "permission_id": "permission-11", "tool_call_id": "t", "title": "may I run a command that is longer than a line of this screen?",
+        "options": [option("Yes"), option("Always"), option("No")], "payload": {} });
+    happens(&mut view, 11, "permission.requested", &asked);
+    view.show_due();
+    for (columns, rows) in [(20, 5), (20, 6), (30, 8), (80, 24)] {
+        let shown = screen(&mut face, &view, columns, rows, true);
+        for wanted in ["1) Yes", "2) Always", "3) No"] {
+            assert!(shown.contains(wanted), "{columns}x{rows}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn a_narrow_heading_says_who_drives() {
+    let ui = ui();
+    let mut view = view(&ui);
+    let mut face = Face::new(true, None);
+    view.called = "a-long-name-of-a-session (session-1)".into();
+    let other = json!({ "client_id": 12, "name": "kennel attach somebody", "role": "driver" });
+    happens(&mut view, 12, "client.attached", &other);
+    for width in [30, 44, 60] {
+        let shown = screen(&mut face, &view, width, 10, true);
+        assert!(shown.lines().next().unwrap().ends_with("  idle  you drive"), "{shown}");
+    }
+    assert!(screen(&mut face, &view, 80, 10, true).contains("you drive, 1 other looks on"));
+    happens(&mut view, 13, "driver.changed", &json!({ "driver": 12 }));
+    for width in [30, 44, 60] {
+        let shown = screen(&mut face, &view, width, 10, true);
+        assert!(shown.lines().next().unwrap().ends_with("  idle  you look on"), "{shown}");
+    }
+    assert!(screen(&mut face, &view, 110, 10, true).contains("kennel attach somebody drives, you look on"));
+}
