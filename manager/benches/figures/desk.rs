@@ -18,6 +18,8 @@ const STARTS: usize = 10;
 const KEYS: usize = 60;
 /// Between two keys, in milliseconds: several frames.
 const BETWEEN: u64 = 50;
+/// The end of `you drive` on the screen: it stands over `connecting`, and only what changes is written.
+const DRIVES: &str = "u drive";
 /// The longest timer of `top` at rest is 64 s.
 const REST: u64 = 130;
 
@@ -79,7 +81,7 @@ async fn keys(table: &mut Table, host: &Host, session: &Ready) {
     let (mut quiet, mut flooded, mut floors) = (Vec::new(), Vec::new(), Vec::new());
     let mut wire = host.wire().await;
     for round in 0..ROUNDS {
-        let (mut terminal, _) = Terminal::start(&host.command(&["attach", id]), "you drive");
+        let (mut terminal, _) = Terminal::start(&host.command(&["attach", id]), DRIVES);
         quiet.push(terminal.keys().await);
         // What is typed is not what is said, and nothing of it has a `q`.
         terminal.types(&format!("\u{15}while :; do echo fl''ood{round}; done\r"));
@@ -111,7 +113,7 @@ async fn keys(table: &mut Table, host: &Host, session: &Ready) {
 async fn rest(table: &mut Table, host: &Host, session: &Ready) {
     let id = session.id.as_str();
     for (name, words, sees) in [
-        ("attach", &["attach", id][..], "you drive"),
+        ("attach", &["attach", id][..], DRIVES),
         ("top", &["top"][..], "session-"),
         ("wait", &["wait", id, "--until", "stopped"][..], "waiting"),
     ] {
