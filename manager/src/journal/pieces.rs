@@ -1,11 +1,11 @@
-//! A text of an agent, put together from its pieces as they are read: backwards. Texts on both sides of a use of a tool are
-//! paragraphs of their own, as `kennel send` prints them.
+//! A text of an agent, put together from its pieces as they are read: backwards. Texts on both sides of a use of a tool, a
+//! thought or a question are paragraphs of their own, as `kennel send` prints them.
 
 /// Pieces of a text, the newest first.
 #[derive(Debug, Default)]
 pub struct Pieces {
     pieces: Vec<String>,
-    /// A tool was used between the oldest piece and what comes next.
+    /// Something stands between the oldest piece and what comes next.
     is_apart: bool,
 }
 
@@ -21,8 +21,8 @@ impl Pieces {
         self.pieces.push(text);
     }
 
-    /// Before all pieces that are there, the agent used a tool.
-    pub fn tool(&mut self) {
+    /// Before all pieces that are there, the agent did something else.
+    pub fn part(&mut self) {
         self.is_apart = true;
     }
 
@@ -40,11 +40,11 @@ fn are_glued(before: &str, after: Option<&String>) -> bool {
 mod tests {
     use super::*;
 
-    /// The text of these pieces, in the order in which they were said. An empty one is a use of a tool.
+    /// The text of these pieces, in the order in which they were said. An empty one is something else.
     fn text(said: &[&str]) -> String {
         let mut pieces = Pieces::default();
         for piece in said.iter().rev() {
-            if piece.is_empty() { pieces.tool() } else { pieces.push((*piece).to_owned()) }
+            if piece.is_empty() { pieces.part() } else { pieces.push((*piece).to_owned()) }
         }
         pieces.text()
     }

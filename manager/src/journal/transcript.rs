@@ -104,8 +104,8 @@ impl Reader {
         Ok(found)
     }
 
-    /// The events of a session's newest turn up to `upto`, newest first, until `each` has enough. None among them is the beginning of a
-    /// tool's use. Returns whether the turn's beginning was reached.
+    /// The events of a session's newest turn up to `upto`, newest first, until `each` has enough. None among them is something between two
+    /// texts. Returns whether the turn's beginning was reached.
     pub fn newest_turn(
         &self,
         id: &SessionId,
@@ -116,7 +116,7 @@ impl Reader {
         let mut select = self.0.prepare_cached(
             "SELECT CASE WHEN type IN ('prompt.started', 'message.chunk', 'turn.completed', 'turn.interrupted')
                            OR type = 'agent.updated' AND instr(json, 'agent_message_chunk')
-                    THEN json END, type = 'tool_call.started'
+                    THEN json END, type IN ('tool_call.started', 'thought.chunk', 'permission.requested')
              FROM events WHERE session = ?1 AND id > ?3 AND id <= ?4 ORDER BY id DESC LIMIT ?2",
         )?;
         let floor = removed::floor(&self.0, id)?;
@@ -151,7 +151,7 @@ const SELECT_TOLD: &str = "SELECT id, CASE WHEN type IN ('session.created', 'pro
                                       'turn.completed')
                            OR type = 'agent.updated'
                               AND (instr(json, 'agent_message_chunk') OR instr(json, 'conversation_loaded'))
-                    THEN json END, type = 'tool_call.started'
+                    THEN json END, type IN ('tool_call.started', 'thought.chunk', 'permission.requested')
      FROM events WHERE session = ?1 AND id > ?3 AND id <= ?4 ORDER BY id DESC LIMIT ?2";
 
 /// The turns of a session up to an event that its agent is told where it has to be, oldest first, with their prompts: as far back as
@@ -181,7 +181,7 @@ pub(super) fn exchanges(
         reached = row.get(0)?;
         if row.get(2)? {
             // Of the turn whose pieces are read: turns do not overlap.
-            pieces.values_mut().for_each(Pieces::tool);
+            pieces.values_mut().for_each(Pieces::part);
         }
         let Some(event) = event(row.get_ref(1)?) else { continue };
         if matches!(event.kind, EventKind::PromptStarted { .. }) {

@@ -166,10 +166,10 @@ struct Newest {
 }
 
 impl Newest {
-    /// Adds an event that came before all others; none is the beginning of a tool's use. Whether enough is known.
+    /// Adds an event that came before all others; none is something between two texts. Whether enough is known.
     fn add(&mut self, kind: Option<EventKind>) -> bool {
         let Some(kind) = kind else {
-            self.pieces.tool();
+            self.pieces.part();
             return false;
         };
         match kind {

@@ -253,7 +253,12 @@ impl<'a> Desk<'a> {
                     let prompt = self.sent.take();
                     self.answered(answer, prompt).map(|()| None)?
                 }
-                answer = answer(&mut self.aborting) => self.answered(answer.map(|_| None), None).map(|()| None)?,
+                answer = answer(&mut self.aborting) => {
+                    if answer.is_ok() && self.view.chat.is_some() && self.view.notice.starts_with("ending ") {
+                        self.view.notice.clear();
+                    }
+                    self.answered(answer.map(|_| None), None).map(|()| None)?
+                }
                 loaded = self.loads.next() => {
                     self.has_loaded();
                     self.loads.show(loaded, &mut self.view, self.input.stage());

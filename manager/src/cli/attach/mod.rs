@@ -39,18 +39,21 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
     let mut after = if args.no_history { None } else { Some(0) };
     let mut takeover = args.takeover;
     let mut view = View::new(link.ui, session.clone(), role);
-    let mut at = args.at;
+    let (mut at, mut missing) = (args.at, None);
     if let Some(at) = &mut at {
         transcript::is_of(link, (&session, session.as_str()), *at, "attach").await?;
         // One that is yet to come is at the end.
         let info: ManagerInfo = link.get(Request::get("/v1/manager")).await?;
-        *at = info.last_event_id.min(*at);
+        if *at > info.last_event_id {
+            missing = Some(format!("event {at} is yet to come: this is the end"));
+            *at = info.last_event_id;
+        }
         after = Some(at.saturating_sub(1));
     }
     if !args.plain && has_screen(link) {
         after = whole_screen(link, &mut view, after, at).await?;
     }
-    if let Some(why) = why {
+    if let Some(why) = why.or(missing) {
         view.note(&why);
     }
     let mut desk = Desk::new(link, view)?;
@@ -76,10 +79,14 @@ pub async fn attach(link: &Link<'_>, args: args::Attach) -> Outcome {
             // Dealt with above.
             Left::Wants(..) => {}
             Left::Detached => return desk.leave().await,
-            Left::Removed => return desk.removed(),
+            Left::Removed => {
+                desk.lingers("the session was removed").await?;
+                return desk.removed();
+            }
             Left::Stopped => {
                 desk.view.lost = true;
                 if !desk.comes_back().await? {
+                    desk.lingers("the daemon was stopped").await?;
                     desk.end_unasked();
                     return Err(Failure::unreachable("the daemon was stopped").hint(format!(
                         "`kennel attach {session}` starts it again; nothing that was accepted is lost"

@@ -3,12 +3,35 @@
 use std::io::IsTerminal;
 
 use super::desk::Desk;
+use super::keyboard::Typed;
 use super::pending::answer;
 use crate::cli::ui::error::{Failure, Outcome, exit};
 use crate::cli::ui::render;
 use crate::client::Request;
 
 impl Desk<'_> {
+    /// Lets a person who is typing read why nothing can be sent any more, until their keys end it: the rest of what they type would go to
+    /// the shell. Returns at once if nothing is typed.
+    pub async fn lingers(&mut self, why: &str) -> Outcome {
+        let is_typing = self.input.stage().is_some_and(|stage| !stage.face().editor.is_empty());
+        if !is_typing {
+            return Ok(());
+        }
+        self.view.ended_by = Some(why.to_owned());
+        loop {
+            tokio::select! {
+                typed = self.input.meanwhile(&mut self.view, false) => match typed {
+                    Typed::Detach => return Ok(()),
+                    Typed::Suspend => self.input.suspend(&mut self.view)?,
+                    _ => {}
+                },
+                signal = self.signals.next() => if self.mind(signal)? {
+                    return Ok(());
+                },
+            }
+        }
+    }
+
     /// The session is gone.
     pub fn removed(mut self) -> Outcome {
         if self.input.stage().is_some() {

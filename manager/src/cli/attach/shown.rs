@@ -75,7 +75,8 @@ impl<'a> View<'a> {
                 self.running = None;
                 self.prompts.remove(prompt_id);
                 if matches!(kind, EventKind::TurnInterrupted { .. }) {
-                    self.interrupted.entry(*prompt_id).or_insert(None);
+                    let text = self.chat.as_ref().and_then(|chat| chat.begun_text(*prompt_id));
+                    self.interrupted.entry(*prompt_id).or_insert(text);
                 }
             }
             EventKind::PromptResolved { prompt_id, .. } => drop(self.interrupted.remove(prompt_id)),

@@ -85,6 +85,8 @@ pub struct View<'a> {
     pub clients: BTreeMap<EventId, (String, Role)>,
     /// The connection is lost, and is being made again.
     pub lost: bool,
+    /// Why nothing can be sent any more, if that is so.
+    pub ended_by: Option<String>,
     /// The session's process as the events report it, where it is neither up nor down for good.
     pub(super) moving: Option<&'static str>,
 }
@@ -154,6 +156,7 @@ impl<'a> View<'a> {
             notice: String::new(),
             clients: BTreeMap::new(),
             lost: false,
+            ended_by: None,
             moving: None,
         }
     }

@@ -1,6 +1,6 @@
 //! Events of a session beside its turns, in words, as a conversation shows them.
 
-use protocol::event::{EventKind, Outcome as Ended, RemovedBy};
+use protocol::event::{EventKind, Outcome as Ended, RemovedBy, Resolution};
 
 use super::text::restarting;
 use crate::event_text;
@@ -23,6 +23,7 @@ pub fn words(kind: &EventKind) -> Option<String> {
         PromptRemoved { prompt_id, reason: RemovedBy::Removed | RemovedBy::Cleared } => {
             format!("{prompt_id} was taken out of the queue")
         }
+        PromptResolved { prompt_id, action: Resolution::Drop, .. } => format!("{prompt_id} was given up"),
         SystemMessage { text } => text.clone(),
         SettingChanged { name, value, .. } => format!("{name} is {value} now"),
         SettingRefused { name, value, reason, .. } => {
@@ -30,7 +31,7 @@ pub fn words(kind: &EventKind) -> Option<String> {
         }
         SubagentStarted { child, task, .. } => format!("started the sub-agent {child}: {task}"),
         SubagentCompleted { child, outcome } => match outcome {
-            Ended::Completed => format!("the sub-agent {child} has done its task"),
+            Ended::Completed => format!("the task of the sub-agent {child} has ended"),
             Ended::Aborted => format!("the task of the sub-agent {child} was aborted"),
             Ended::Interrupted => format!("the task of the sub-agent {child} was cut off"),
         },

@@ -30,9 +30,9 @@ pub(super) struct View<'a> {
     err: Screen,
     /// The cursor of the terminal stands behind something.
     line_open: bool,
-    /// The agent's text so far does not end with its line, and whether a tool was used since.
+    /// The agent's text so far does not end with its line, and whether the agent did something else since.
     text_open: bool,
-    tool_used: bool,
+    is_apart: bool,
     /// A note, and the time at which to print it unless it has become untrue.
     held: Option<(Instant, String)>,
     /// The last note about a start that failed. It is printed once, however often kennel tries again.
@@ -65,7 +65,7 @@ impl<'a> View<'a> {
             err: screen(ui.err_colour),
             line_open: false,
             text_open: false,
-            tool_used: false,
+            is_apart: false,
             held: None,
             trouble: None,
             asked: None,
@@ -193,7 +193,7 @@ impl<'a> View<'a> {
         self.clear();
         if stream == Stream::Stdout && !text.is_empty() {
             let are_glued = self.text_open && !text.starts_with('\n');
-            if std::mem::take(&mut self.tool_used) && are_glued {
+            if std::mem::take(&mut self.is_apart) && are_glued {
                 self.part()?;
             }
             self.text_open = !text.ends_with('\n');
@@ -220,7 +220,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Ends a paragraph that the agent left open when it used a tool.
+    /// Ends a paragraph that the agent left open.
     fn part(&mut self) -> Outcome {
         match self.ui.out_is_terminal {
             false => self.ui.pass_on("\n\n"),
@@ -249,6 +249,12 @@ impl<'a> View<'a> {
         } else if let EventKind::MessageChunk { stream, text, .. } = &event.kind {
             self.chunk(*stream, text)?;
         }
+        self.is_apart |= matches!(
+            event.kind,
+            EventKind::ToolCallStarted { .. }
+                | EventKind::ThoughtChunk { .. }
+                | EventKind::PermissionRequested { .. }
+        );
         let asks =
             matches!(event.kind, EventKind::PermissionRequested { .. } | EventKind::CallRequested { .. });
         let now = Instant::now();
@@ -364,10 +370,7 @@ impl<'a> View<'a> {
             EventKind::SessionOomKilled { peak_bytes, limit_bytes, by } => {
                 self.note(&crate::event_text::out_of_memory(*peak_bytes, *limit_bytes, *by));
             }
-            EventKind::ToolCallStarted { title, .. } => {
-                self.tool_used = true;
-                self.note(&format!("tool: {title}"));
-            }
+            EventKind::ToolCallStarted { title, .. } => self.note(&format!("tool: {title}")),
             EventKind::TurnInterrupted { reason, will_retry, .. } => {
                 if *will_retry {
                     self.trouble(format!("the turn was cut off ({reason}); it is tried again"));

@@ -1,7 +1,9 @@
 //! Keys: what each does to the state, and what is to be asked of the daemon.
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use protocol::api::{AnswerRequest, EditSessionRequest, PermissionAnswer, PermissionInfo, Status};
+use protocol::api::{
+    AnswerRequest, EditSessionRequest, Need, NeedKind, PermissionAnswer, PermissionInfo, Status,
+};
 
 use super::model::{Deed, Mode, Model};
 use crate::cli::show::name;
@@ -99,7 +101,12 @@ fn on_chosen(model: &mut Model, key: KeyCode) -> Act {
         KeyCode::Char('a') => match model.permission() {
             Some(permission) => Act::Permission(permission.to_owned()),
             None => {
-                model.note(&format!("{called} waits for no permission"));
+                let is_cut_off = |need: &Need| need.kind == NeedKind::Interrupted;
+                let note = match model.chosen().is_some_and(|row| row.info.needs.iter().any(is_cut_off)) {
+                    true => "a prompt was interrupted: Enter attaches, and Ctrl-R decides there".to_owned(),
+                    false => format!("{called} waits for no permission"),
+                };
+                model.note(&note);
                 Act::Nothing
             }
         },

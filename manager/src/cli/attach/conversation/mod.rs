@@ -245,7 +245,7 @@ impl Conversation {
     }
 
     /// The text of a prompt that has begun.
-    fn begun_text(&self, prompt: PromptId) -> Option<String> {
+    pub fn begun_text(&self, prompt: PromptId) -> Option<String> {
         self.items.iter().rev().find_map(|item| match &item.kind {
             Kind::Prompt(id, text) if *id == prompt => text.clone(),
             _ => None,

@@ -48,14 +48,29 @@ fn draw_parts(frame: &mut Frame<'_>, face: &mut Face, view: &View<'_>) {
     let heading = u16::from(area.height >= HEADING_FROM);
     let keys = u16::from(area.height >= KEYS_FROM);
     let width = usize::from(area.width);
-    let most = (area.height / 3).max(1);
-    let typed = face.editor.height(width.saturating_sub(MARK.len() + 1));
+    let asked = question(face, view).map(|text| wrapped(&Line::styled(text, bold()), width, ""));
+    let (typed, most) = match &asked {
+        // All of a question is on the screen.
+        Some(lines) => (lines.len(), area.height),
+        None => (face.editor.height(width.saturating_sub(MARK.len() + 1)), (area.height / 3).max(1)),
+    };
     let typed = u16::try_from(typed).unwrap_or(u16::MAX).clamp(1, most);
     let room = area.height.saturating_sub(heading + keys + typed);
-    let (mut waits, choices) = waiting(face, view, width, area.height < OPTIONS_FROM);
+    let (mut waits, mut choices) = match face.mode {
+        // Whoever reads the keys answers nothing meanwhile.
+        Mode::Help(_) => (Vec::new(), 0),
+        _ => waiting(face, view, width, area.height < OPTIONS_FROM),
+    };
+    if !face.scroll.follows() {
+        // Whoever reads back has the screen for that.
+        choices = 0;
+    }
     // One line of the conversation stays, except where a question has to be answered in its place.
     let most = usize::from(room.saturating_sub(1).min((area.height / 2).max(3)).max(u16::from(room > 0)));
-    let most = most.max((choices + 1).min(room.into()));
+    let most = match face.scroll.follows() {
+        true => most.max((choices + 1).min(room.into())),
+        false => most.min((usize::from(room) / 2).max(1)),
+    };
     if waits.len() > most {
         cut(&mut waits, most, choices);
     }
@@ -71,7 +86,10 @@ fn draw_parts(frame: &mut Frame<'_>, face: &mut Face, view: &View<'_>) {
         _ => conversation(frame.buffer_mut(), middle, face, view),
     }
     Paragraph::new(waits).render(below, frame.buffer_mut());
-    typing(frame.buffer_mut(), prompt, face);
+    match asked {
+        Some(lines) => Paragraph::new(lines).render(prompt, frame.buffer_mut()),
+        None => typing(frame.buffer_mut(), prompt, face),
+    }
     Paragraph::new(Line::styled(footer(face, width), dim())).render(bottom, frame.buffer_mut());
 }
 
@@ -80,6 +98,10 @@ fn title(face: &Face, view: &View<'_>, width: usize) -> Line<'static> {
     let host = face.host.as_ref().map(|host| format!(" on {}", render::line(host))).unwrap_or_default();
     let called = format!("{}{host}", render::line(&view.called));
     let mut spans = vec![Span::styled(called.clone(), bold()), Span::raw("  ")];
+    if let Some(why) = &view.ended_by {
+        let style = face.look.fg(Color::Red).add_modifier(Modifier::BOLD);
+        return Line::styled(format!("{}: Ctrl-P Ctrl-Q leaves", render::line(why)), style);
+    }
     if view.lost {
         let style = face.look.fg(Color::Red).add_modifier(Modifier::BOLD);
         spans.push(Span::styled("connection lost, trying again", style));
@@ -234,28 +256,32 @@ fn cut(waits: &mut Vec<Line<'static>>, most: usize, last: usize) {
     waits.splice(first..first + gone, [mark]);
 }
 
-/// The prompt that is typed, or what a question or a search wants there.
-fn typing(buffer: &mut Buffer, area: Rect, face: &Face) {
-    let line = match &face.mode {
+/// What the person is asked where a prompt is typed otherwise.
+fn question(face: &Face, view: &View<'_>) -> Option<String> {
+    Some(match &face.mode {
         Mode::Detach => "detach? The session goes on. y/n".to_owned(),
         Mode::TakeOver => "drive instead of the other client? y/n".to_owned(),
-        Mode::Resolve(id) => format!("{id}: r sends it again, d gives it up"),
+        Mode::Resolve(id) => {
+            let text = view.interrupted.get(id).cloned().flatten();
+            let text = text.map(|text| format!(" ({})", render::line(begin_of(&text, SHOWN))));
+            format!("r sends {id} again, d gives it up{}", text.unwrap_or_default())
+        }
         Mode::Search(text) => format!("search: {}_", render::line(text)),
-        Mode::Write | Mode::Help(_) => match face.editor.hidden() {
-            Some(bytes) => format!("{MARK}({bytes} bytes are typed; Enter sends them, Ctrl-U drops them)"),
-            None => {
-                Paragraph::new(Span::styled(MARK, bold())).render(area, buffer);
-                let mark = u16::try_from(MARK.width()).unwrap_or(0).min(area.width);
-                let inner = Rect { x: area.x + mark, width: area.width - mark, ..area };
-                if !inner.is_empty() {
-                    face.editor.widget().render(inner, buffer);
-                }
-                return;
-            }
-        },
-    };
-    let shown = wrapped(&Line::styled(line, bold()), usize::from(area.width), "");
-    Paragraph::new(shown).render(area, buffer);
+        Mode::Write | Mode::Help(_) => {
+            let bytes = face.editor.hidden()?;
+            format!("{MARK}({bytes} bytes are typed; Enter sends them, Ctrl-U drops them)")
+        }
+    })
+}
+
+/// The prompt that is typed.
+fn typing(buffer: &mut Buffer, area: Rect, face: &Face) {
+    Paragraph::new(Span::styled(MARK, bold())).render(area, buffer);
+    let mark = u16::try_from(MARK.width()).unwrap_or(0).min(area.width);
+    let inner = Rect { x: area.x + mark, width: area.width - mark, ..area };
+    if !inner.is_empty() {
+        face.editor.widget().render(inner, buffer);
+    }
 }
 
 /// The keys that do most now, the most needed first: as many as have room.

@@ -173,6 +173,11 @@ fn written(face: &mut Face, view: &mut View<'_>, key: &KeyEvent, ctrl: bool, may
 }
 
 fn entered(face: &mut Face, view: &mut View<'_>, may_type: bool) -> Act {
+    if let Some(why) = &view.ended_by {
+        let note = format!("{why}; your text is printed when you leave");
+        view.note(&note);
+        return Act::Nothing;
+    }
     if view.lost || !view.live {
         view.note("not connected yet: your text stays here; Enter sends it once the connection is back");
         return Act::Nothing;
