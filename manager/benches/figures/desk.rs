@@ -109,7 +109,7 @@ async fn keys(table: &mut Table, host: &Host, session: &Ready) {
     table.against(&name, "ms", &flooded, &floors, Aim::AtMost(32.0));
 }
 
-/// What the daemon does while somebody looks on and nothing happens.
+/// Wake-ups of the daemon while somebody looks on and nothing happens.
 async fn rest(table: &mut Table, host: &Host, session: &Ready) {
     let id = session.id.as_str();
     for (name, words, sees) in [

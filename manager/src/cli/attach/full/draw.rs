@@ -256,7 +256,7 @@ fn cut(waits: &mut Vec<Line<'static>>, most: usize, last: usize) {
     waits.splice(first..first + gone, [mark]);
 }
 
-/// What the person is asked where a prompt is typed otherwise.
+/// The question that stands where a prompt is typed otherwise; none while one is typed.
 fn question(face: &Face, view: &View<'_>) -> Option<String> {
     Some(match &face.mode {
         Mode::Detach => "detach? The session goes on. y/n".to_owned(),
