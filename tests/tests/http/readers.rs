@@ -20,6 +20,26 @@ fn ask_for_events(daemon: &Daemon, query: &str) -> UnixStream {
     stream
 }
 
+#[test]
+fn a_quiet_stream_has_comments_unless_its_client_declines_them() {
+    let daemon = daemon("", "");
+    let begin = |header: &str| {
+        let mut stream = connect(&daemon);
+        let request = format!("GET /v1/events HTTP/1.1\r\nHost: kennel\r\n{header}\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let head = read_until(&stream, "\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+        stream
+    };
+    // The first is quiet for longer: its comment would be the first.
+    let mut declines = begin("Kennel-Comments: no\r\n");
+    let usual = begin("");
+    read_until(&usual, "\r\n:\n\n\r\n");
+    declines.set_nonblocking(true).unwrap();
+    let heard = declines.read(&mut [0; 64]).unwrap_err();
+    assert_eq!(heard.kind(), std::io::ErrorKind::WouldBlock);
+}
+
 /// Ids of the events that come on a stream, up to this one. They are all there, whole, and each once.
 fn ids_up_to(stream: UnixStream, last: u64) -> Vec<u64> {
     let mut reader = std::io::BufReader::new(Chunks::new(stream));
