@@ -15,7 +15,8 @@ use crate::journal::IdempotencyKey;
 
 impl SessionManager {
     /// Starts a session with a first prompt, below `parent` (a session id, or its worker's current pid). The
-    /// handle comes at once; the task is on disk and is delivered as soon as the child is ready.
+    /// handle comes at once; the task is on disk and is delivered as soon as the child is ready. Agent, model and directory
+    /// that `opts` leaves out are the parent's.
     ///
     /// # Errors
     /// Those of [`start_session`](Self::start_session) and [`send_prompt`](Self::send_prompt), and `subagent_limit`
@@ -28,7 +29,11 @@ impl SessionManager {
         key: Option<&str>,
     ) -> Result<SubagentHandle, Error> {
         let parent = self.parent(parent).await?;
-        self.start_subagent(parent, task, opts.clone(), opts, None, key).await
+        let filled = match &parent {
+            Some(parent) => self.filled(parent, &opts).await?,
+            None => opts.clone(),
+        };
+        self.start_subagent(parent, task, opts, filled, None, key).await
     }
 
     /// Starts a sub-agent for the parent itself: the sub-agent can do no more than `parent`.
@@ -42,14 +47,7 @@ impl SessionManager {
         given: SessionOpts,
         key: Option<&str>,
     ) -> Result<SubagentHandle, Error> {
-        let spec = self.with_session(parent, |session, _| session.spec.clone()).await?;
-        let same = given.agent.as_ref().is_none_or(|agent| *agent == spec.agent_name);
-        let opts = SessionOpts {
-            agent: Some(given.agent.clone().unwrap_or_else(|| spec.agent_name.clone())),
-            model: given.model.clone().or_else(|| spec.model.clone().filter(|_| same)),
-            workdir: Some(given.workdir.clone().unwrap_or_else(|| spec.workdir.clone())),
-            ..given.clone()
-        };
+        let opts = self.filled(parent, &given).await?;
         // Only the state directory's own path is resolved: what lies in it is where it seems to be, or nowhere.
         let state_dir = std::fs::canonicalize(&self.shared.state_dir).ok();
         let worktrees = state_dir.and_then(|state_dir| {
@@ -57,6 +55,19 @@ impl SessionManager {
         });
         let wish = Box::new(Wish { given: given.clone(), worktrees });
         self.start_subagent(Some(parent.clone()), task, given, opts, Some(wish), key).await
+    }
+
+    /// What a request leaves out, from the parent.
+    async fn filled(&self, parent: &SessionId, given: &SessionOpts) -> Result<SessionOpts, Error> {
+        let spec = self.with_session(parent, |session, _| session.spec.clone()).await?;
+        // The same agent again is run with the same model, unless another is named.
+        let same = given.agent.as_ref().is_none_or(|agent| *agent == spec.agent_name);
+        Ok(SessionOpts {
+            agent: Some(given.agent.clone().unwrap_or_else(|| spec.agent_name.clone())),
+            model: given.model.clone().or_else(|| spec.model.clone().filter(|_| same)),
+            workdir: Some(given.workdir.clone().unwrap_or_else(|| spec.workdir.clone())),
+            ..given.clone()
+        })
     }
 
     /// `named` is what the request says: a repeated one with the same key must say the same.

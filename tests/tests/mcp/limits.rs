@@ -49,6 +49,22 @@ fn limits_refuse_one_more_and_say_which() {
 }
 
 #[test]
+fn a_sub_agent_is_its_parents_agent_unless_another_is_named() {
+    let daemon = Daemon::new();
+    configure(&daemon, "[agents.runs]\nkind = \"command\"\ncommand = [\"true\"]\n");
+    daemon.ok(&["start", "--id", "boss", "--agent", "runs"]);
+    let agent = |args: &[&str]| {
+        let start = [&["subagent", "start", "--parent", "boss"], args].concat();
+        daemon.show(&daemon.json::<SubagentHandle>(&start).session_id.to_string()).agent
+    };
+    assert_eq!(agent(&["a task"]), "runs");
+    assert_eq!(agent(&["--agent", "shell", "true"]), "shell");
+    // Without a parent there is nobody to take it from.
+    let alone: SubagentHandle = daemon.json(&["subagent", "start", "true"]);
+    assert_eq!(daemon.show(&alone.session_id.to_string()).agent, "shell");
+}
+
+#[test]
 fn the_parent_hears_of_the_end_once_whatever_becomes_of_the_manager() {
     let daemon = Daemon::new();
     let token = session(&daemon, "boss");
