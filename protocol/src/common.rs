@@ -156,6 +156,64 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// Cause for which a session's process is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartCause {
+    /// A client asked for it.
+    Requested,
+    /// The worker was of another version of kennel.
+    Outdated,
+    /// The worker exited, or was killed.
+    WorkerDied,
+    /// The agent exited, or was killed.
+    AgentDied,
+    /// kennel ended the worker, which broke the protocol or a deadline.
+    Fault,
+    /// The worker, or the agent's program, could not be started.
+    NotStarted,
+    /// The machine had no process, descriptor or memory left.
+    NoRoom,
+    /// The worker that kennel kept ready had ended before the session took it.
+    SpareLost,
+    /// The daemon was stopped.
+    DaemonStopped,
+    /// The worker died while no daemon ran, or did not answer the next one.
+    DaemonLost,
+}
+
+impl RestartCause {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Requested,
+        Self::Outdated,
+        Self::WorkerDied,
+        Self::AgentDied,
+        Self::Fault,
+        Self::NotStarted,
+        Self::NoRoom,
+        Self::SpareLost,
+        Self::DaemonStopped,
+        Self::DaemonLost,
+    ];
+
+    /// The word for it, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Outdated => "outdated",
+            Self::WorkerDied => "worker_died",
+            Self::AgentDied => "agent_died",
+            Self::Fault => "fault",
+            Self::NotStarted => "not_started",
+            Self::NoRoom => "no_room",
+            Self::SpareLost => "spare_lost",
+            Self::DaemonStopped => "daemon_stopped",
+            Self::DaemonLost => "daemon_lost",
+        }
+    }
+}
+
 /// Step against a turn whose agent shows no sign of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -18,7 +18,9 @@ use crate::{
 };
 
 pub use crate::access::{Refused, RefusedFor};
-pub use crate::common::{Decider, Disposition, Outcome, RemovedBy, Resolution, StallStep, Timestamp};
+pub use crate::common::{
+    Decider, Disposition, Outcome, RemovedBy, Resolution, RestartCause, StallStep, Timestamp,
+};
 
 /// A recorded event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -77,6 +79,10 @@ pub enum EventKind {
     /// The session's process died. kennel replaces it after `delay_ms`.
     #[serde(rename = "session.restarting")]
     SessionRestarting {
+        /// For programs; absent in events of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<RestartCause>,
+        /// For people.
         reason: String,
         old_pid: Option<u32>,
         exit: Option<Exit>,

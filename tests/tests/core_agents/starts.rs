@@ -8,7 +8,7 @@ use manager::core::{
     limits,
 };
 use protocol::api::{Role, Status};
-use protocol::event::EventKind;
+use protocol::event::{EventKind, RestartCause};
 use protocol::wire::Offer;
 use protocol::{Exit, Restore};
 
@@ -36,6 +36,7 @@ fn a_dead_agent_restarts_its_session_with_its_own_words_as_the_reason() {
         EventKind::TurnInterrupted { turn: 1, prompt_id: PROMPT, reason: why.into(), will_retry: false };
     assert!(events.contains(&interrupted), "{events:?}");
     let restarting = EventKind::SessionRestarting {
+        cause: Some(RestartCause::AgentDied),
         reason: why.into(),
         old_pid: Some(100),
         exit: Some(Exit::Code(0)),

@@ -8,7 +8,7 @@ use manager::core::{
     State, Turns, Why, limits,
 };
 use protocol::api::{Failure, RestartType};
-use protocol::event::{Disposition, EventKind, Outcome, Resolution, Timestamp};
+use protocol::event::{Disposition, EventKind, Outcome, Resolution, RestartCause, Timestamp};
 use protocol::wire::TurnEnd;
 use protocol::{Exit, PromptId, Restore, Stream};
 
@@ -106,6 +106,7 @@ fn a_replacement_is_told_with_whom_it_replaces_and_why() {
     let reason = "worker killed by SIGKILL".to_owned();
     let (old_pid, restore) = (Some(100), Restore::Resumed);
     let restarting = EventKind::SessionRestarting {
+        cause: Some(RestartCause::WorkerDied),
         reason: reason.clone(),
         old_pid,
         exit: Some(exit),
@@ -134,6 +135,7 @@ fn a_replacement_is_told_with_whom_it_replaces_and_why() {
     let reason = "restarted by request".to_owned();
     let old_pid = Some(200);
     let restarting = EventKind::SessionRestarting {
+        cause: Some(RestartCause::Requested),
         reason: reason.clone(),
         old_pid,
         exit: Some(Exit::Code(0)),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use harness::kinds;
 use manager::core::{Effect, Goal, Permission, Phase, Prompt, Quiet, Session, State, Was};
-use protocol::event::EventKind;
+use protocol::event::{EventKind, RestartCause};
 use protocol::wire::CallAnswer;
 use protocol::{Identity, Keeper, Level};
 
@@ -219,8 +219,9 @@ pub fn phase(phase: &Phase, now: u64) -> String {
 pub fn event(kind: &EventKind) -> String {
     let name = kind.name();
     match kind {
-        EventKind::SessionRestarting { delay_ms, reason, .. } => {
-            format!("{name}(in {delay_ms} ms: {reason})")
+        EventKind::SessionRestarting { delay_ms, cause, reason, .. } => {
+            let cause = cause.map_or("no cause", RestartCause::as_str);
+            format!("{name}(in {delay_ms} ms, {cause}: {reason})")
         }
         EventKind::SessionFailed { reason, .. } => format!("{name}({reason})"),
         EventKind::SessionStopped { exit: Some(exit) } => format!("{name}({exit})"),

@@ -2,7 +2,7 @@
 
 use protocol::Exit;
 use protocol::api::Failure;
-use protocol::event::{EventKind, RemovedBy, Timestamp};
+use protocol::event::{EventKind, RemovedBy, RestartCause, Timestamp};
 
 use crate::core::at::At;
 use crate::core::limits;
@@ -93,13 +93,14 @@ impl Session {
         }
         match why {
             Why::Stop | Why::Restart | Why::Outdated => {
-                let reason = match why {
-                    Why::Outdated => "its worker was of another version of kennel",
-                    _ => "restarted by request",
+                let (cause, reason) = match why {
+                    Why::Outdated => (RestartCause::Outdated, "its worker was of another version of kennel"),
+                    _ => (RestartCause::Requested, "restarted by request"),
                 };
                 self.cut_turn(at, reason, None, out);
                 // Every end is an event, even one that a command asked for.
                 out.emit(EventKind::SessionRestarting {
+                    cause: Some(cause),
                     reason: reason.into(),
                     old_pid: pid,
                     exit,
@@ -117,8 +118,9 @@ impl Session {
             }
             Why::Shutdown => self.died(at, Cause::ManagerStopped, pid, exit, last_words, out),
             Why::Lost => self.died(at, Cause::ManagerLost, pid, exit, last_words, out),
-            Why::Fault(reason) | Why::AgentDied(reason) => {
-                self.died(at, Cause::Fault(reason.clone()), pid, exit, last_words, out);
+            Why::Fault(reason) => self.died(at, Cause::Fault(reason.clone()), pid, exit, last_words, out),
+            Why::AgentDied(reason) => {
+                self.died(at, Cause::AgentDied(reason.clone()), pid, exit, last_words, out);
             }
             Why::NotRun { message, passes } => {
                 let cause = Cause::NotRun { message: message.clone(), passes: *passes };
@@ -147,7 +149,7 @@ impl Session {
     ) {
         let reason = cause.to_string();
         // A program that did not come to run has taken up no conversation, and lost none.
-        if matches!(cause, Cause::Died(_) | Cause::Fault(_)) {
+        if matches!(cause, Cause::Died(_) | Cause::Fault(_) | Cause::AgentDied(_)) {
             self.absence = None;
             self.start_lost(out);
         }
@@ -161,6 +163,7 @@ impl Session {
             Cause::NotRun { passes: false, .. }
             | Cause::Died(_)
             | Cause::Fault(_)
+            | Cause::AgentDied(_)
             | Cause::NoRoom(_)
             | Cause::SpareLost
             | Cause::ManagerStopped
@@ -175,6 +178,7 @@ impl Session {
                     false => reason,
                 };
                 out.emit(EventKind::SessionRestarting {
+                    cause: Some(cause.code()),
                     reason: reason.clone(),
                     old_pid,
                     exit,

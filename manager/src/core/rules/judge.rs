@@ -2,6 +2,7 @@
 //! backoff.
 
 use protocol::api::RestartType;
+use protocol::event::RestartCause;
 use protocol::{Exit, Incarnation, SessionId};
 
 use crate::core::model::deaths::{Absence, Deaths};
@@ -27,6 +28,8 @@ pub enum Cause {
     Died(Exit),
     /// kennel killed the process, because it broke the protocol or a deadline.
     Fault(String),
+    /// The agent died, and its worker ended for that.
+    AgentDied(String),
     /// The process could not be spawned: its program never ran.
     NoSpawn(String),
     /// The agent's program never ran.
@@ -47,11 +50,29 @@ pub enum Cause {
     ManagerLost,
 }
 
+impl Cause {
+    /// The word for programs.
+    pub(in crate::core) fn code(&self) -> RestartCause {
+        match self {
+            Cause::Died(_) => RestartCause::WorkerDied,
+            Cause::Fault(_) => RestartCause::Fault,
+            Cause::AgentDied(_) => RestartCause::AgentDied,
+            Cause::NoSpawn(_) | Cause::NotRun { .. } => RestartCause::NotStarted,
+            Cause::NoRoom(_) => RestartCause::NoRoom,
+            Cause::SpareLost => RestartCause::SpareLost,
+            Cause::ManagerStopped => RestartCause::DaemonStopped,
+            Cause::ManagerLost => RestartCause::DaemonLost,
+        }
+    }
+}
+
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Cause::Died(exit) => write!(f, "worker {exit}"),
-            Cause::Fault(why) | Cause::NotRun { message: why, .. } => write!(f, "{why}"),
+            Cause::Fault(why) | Cause::AgentDied(why) | Cause::NotRun { message: why, .. } => {
+                write!(f, "{why}")
+            }
             Cause::NoSpawn(why) | Cause::NoRoom(why) => write!(f, "worker could not be started: {why}"),
             Cause::SpareLost => f.write_str("the spare worker that it took was of no use"),
             Cause::ManagerStopped => f.write_str("the daemon was stopped"),
@@ -130,7 +151,8 @@ pub(in crate::core) fn judge(
         Cause::NoRoom(_) => {
             return Verdict::Restart { delay_ms: jittered(NO_ROOM_DELAY_MS, session, incarnation) };
         }
-        Cause::Died(_) | Cause::Fault(_) | Cause::NotRun { .. } | Cause::NoSpawn(_) => {}
+        Cause::Died(_) | Cause::Fault(_) | Cause::AgentDied(_) | Cause::NotRun { .. } | Cause::NoSpawn(_) => {
+        }
     }
     let good_end = matches!(cause, Cause::Died(exit) if exit.is_success());
     match policy.kind {

@@ -204,7 +204,15 @@ pub fn created() -> EventKind {
 pub fn restarting(reason: &str) -> EventKind {
     let (old_pid, exit) = (Some(100), Some(Exit::Signal(9)));
     let last_words = Vec::new();
-    EventKind::SessionRestarting { reason: reason.into(), old_pid, exit, delay_ms: 0, deaths: 1, last_words }
+    EventKind::SessionRestarting {
+        cause: None,
+        reason: reason.into(),
+        old_pid,
+        exit,
+        delay_ms: 0,
+        deaths: 1,
+        last_words,
+    }
 }
 
 pub fn failed() -> EventKind {
