@@ -22,6 +22,7 @@ mod journal;
 mod jsonrpc;
 mod keys;
 mod listening;
+mod metrics;
 mod offered;
 mod pace;
 mod pass;

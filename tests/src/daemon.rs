@@ -196,6 +196,12 @@ impl Daemon {
             .unwrap_or_else(|error| panic!("{path}: {error}: {answer}"))
     }
 
+    /// The body of an answer to a GET.
+    pub fn get_text(&self, path: &str) -> String {
+        let answer = self.answer_to(path);
+        answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{path}: {answer}")).1.to_owned()
+    }
+
     /// The answer to a GET, with its head.
     fn answer_to(&self, path: &str) -> String {
         let mut stream = UnixStream::connect(self.socket()).unwrap();

@@ -61,6 +61,7 @@ mod lists;
 mod login;
 mod mcp;
 mod mcp_side;
+mod metrics;
 mod moved;
 mod mute;
 mod names;

@@ -28,6 +28,7 @@ mod load;
 mod log;
 mod log_ins;
 mod lookup;
+mod metrics;
 mod peer;
 mod permissions;
 mod problem;
@@ -132,7 +133,7 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(system::healthz))
         .routes(routes!(system::readyz))
-        .routes(routes!(system::metrics))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(system::openapi))
         .routes(routes!(system::info))
         .routes(routes!(system::stop))

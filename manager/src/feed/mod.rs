@@ -9,6 +9,7 @@
 //! stream over HTTP, which may take it as slowly as it likes, in pieces, each of which is looked for anew.
 
 mod begin;
+mod cursors;
 mod look;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use crate::error::Error;
 use crate::journal::record::{FRAME_END, head_of};
 use crate::journal::{JournalError, Large, Page, Reader, Record, Types};
 use crate::system::blocking;
+use cursors::{Cursor, Cursors};
 use look::{Ahead, Look};
 
 pub(crate) use begin::Begin;
@@ -51,6 +53,7 @@ pub(crate) struct Feed {
     /// Readers of the journal that rest.
     readers: Mutex<Vec<Reader>>,
     reading: Arc<Semaphore>,
+    cursors: Cursors,
 }
 
 /// The loop's end of the feed. Dropping it ends every subscription.
@@ -80,14 +83,21 @@ impl Feed {
         let (sender, head) = watch::channel(last);
         let ring = Mutex::new(Ring { complete_after: last, ..Ring::default() });
         let (readers, reading) = (Mutex::default(), Arc::new(Semaphore::new(READERS)));
-        FeedWriter { feed: Arc::new(Feed { ring, head, journal, readers, reading }), head: sender }
+        let cursors = Cursors::default();
+        FeedWriter { feed: Arc::new(Feed { ring, head, journal, readers, reading, cursors }), head: sender }
     }
 
     pub fn subscribe(self: &Arc<Self>, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
         let head = self.head.clone();
         let after = after.unwrap_or(*head.borrow());
         let (told, types, upto, part, ahead) = (Some(0), None, None, None, None);
-        Subscription { feed: self.clone(), head, after, session, types, told, upto, part, ahead }
+        let cursor = self.cursors.at(after);
+        Subscription { feed: self.clone(), head, after, session, types, told, upto, part, ahead, cursor }
+    }
+
+    /// The number of events that the slowest of the subscribers that follow has not been given yet.
+    pub fn lag(&self) -> u64 {
+        self.cursors.furthest_behind(*self.head.borrow())
     }
 
     /// Events of the ring after `after` and up to `head`; `None` if the ring does not reach back that far.
@@ -261,6 +271,8 @@ pub struct Subscription {
     part: Option<Part>,
     /// The pages of the journal that come next, if they are being read.
     ahead: Option<mpsc::Receiver<Ahead>>,
+    /// `after`, for whoever asks how far the subscriber is behind.
+    cursor: Cursor,
 }
 
 /// Bytes of an event's JSON that the subscriber has received.
@@ -292,6 +304,10 @@ impl Subscription {
     /// The stream ends with this event.
     pub(crate) fn up_to(mut self, last: Option<EventId>) -> Self {
         self.upto = last;
+        if last.is_some() {
+            // Whoever does not follow falls behind nobody.
+            self.cursor = Cursor::default();
+        }
         self
     }
 
@@ -323,14 +339,14 @@ impl Subscription {
     pub async fn ready(&mut self) -> Result<Option<Vec<Record>>, Error> {
         while let Some(page) = self.page(PAGE, false).await? {
             let Some(Large { id, .. }) = page.large else {
-                self.after = page.reached;
+                self.reach(page.reached);
                 return Ok(Some(page.records));
             };
             let record = match self.feed.in_ring(id) {
                 Some(record) => Some(record),
                 None => self.feed.read_elsewhere(move |reader| reader.event(id)).await?,
             };
-            self.after = page.reached;
+            self.reach(page.reached);
             if let Some(record) = record {
                 return Ok(Some(vec![record]));
             }
@@ -369,7 +385,7 @@ impl Subscription {
             let ended = self.head.has_changed().is_err();
             match self.page(most, true).await? {
                 Some(page) => {
-                    self.after = page.reached;
+                    self.reach(page.reached);
                     if let Some(Large { id, name }) = page.large {
                         self.part = Some(Part { id, given: 0 });
                         return Ok(Some(Text { frames: head_of(id, &name), last: false }));
@@ -392,6 +408,11 @@ impl Subscription {
     /// Returns true if the subscriber has received the beginning of an event and not yet its end.
     pub(crate) fn is_within(&self) -> bool {
         self.part.is_some()
+    }
+
+    fn reach(&mut self, id: EventId) {
+        self.after = id;
+        self.cursor.moves_to(id);
     }
 
     async fn changed(&mut self) {
@@ -424,7 +445,7 @@ impl Subscription {
             if !page.is_empty() {
                 return Ok(Some(page));
             }
-            self.after = self.after.max(page.reached);
+            self.reach(self.after.max(page.reached));
         }
     }
 

@@ -10,6 +10,7 @@ use protocol::wire::Inherited;
 use super::{Around, SessionManager, Shared, disk, refused};
 use crate::config::{CgroupRoot, Config, SPARE_WORKERS};
 use crate::error::StartError;
+use crate::metrics::Metrics;
 use crate::refusals::Refusals;
 use crate::search::Search;
 use crate::shares::Places;
@@ -131,7 +132,8 @@ impl Builder {
         let (machine, worker_path) = (settings.machine, settings.worker_path.clone());
         let whole_process = self.whole_process;
         let work = Arc::new(Work::default());
-        let (inbox, feed, uuid) = supervisor::start(settings, work.clone()).await?;
+        let metrics = Arc::new(Metrics::default());
+        let (inbox, feed, uuid) = supervisor::start(settings, work.clone(), metrics.clone()).await?;
         let search = Search::new(feed.clone(), state_dir.clone(), uuid.clone());
         let started_at = Timestamp(crate::system::clock::wall_ms());
         let (refusals, news) = Refusals::new();
@@ -139,6 +141,8 @@ impl Builder {
             inbox,
             feed,
             work,
+            metrics,
+            scraped: tokio::sync::Mutex::default(),
             config,
             state_dir,
             started_at,

@@ -100,6 +100,26 @@ pub fn look(state_dir: &Path, sessions: &BTreeMap<SessionId, String>) -> Result<
     })
 }
 
+/// Bytes of the journal, of all logs, and of the room on their file system. Reads directories, and no file.
+///
+/// # Errors
+/// [`Error::Unread`] if a directory cannot be read.
+pub fn sizes(state_dir: &Path) -> Result<(u64, u64, u64), Error> {
+    let file = |error: io::Error| Error::Unread(format!("{}: {error}", state_dir.display()));
+    let (mut journal, mut log) = (0, 0);
+    for found in files(state_dir).map_err(file)? {
+        match found.name.strip_prefix(JOURNAL) {
+            Some("" | "-wal") => journal += found.bytes,
+            _ if found.name == logs::DAEMON => log += found.bytes,
+            _ => {}
+        }
+    }
+    let logs = files(&state_dir.join(logs::DIRECTORY)).map_err(file)?;
+    log += logs.iter().map(|log| log.bytes).sum::<u64>();
+    let room = rustix::fs::statvfs(state_dir).map_err(|error| file(error.into()))?;
+    Ok((journal, log, room.f_bavail.saturating_mul(room.f_frsize)))
+}
+
 /// The session that a worktree counts for.
 fn owner(worktree: &WorktreeUsage, sessions: &BTreeMap<SessionId, String>) -> Option<SessionId> {
     let asked = || worktrees::asked_for_by(&worktree.name).filter(|id| sessions.contains_key(id));

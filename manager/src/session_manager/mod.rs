@@ -13,6 +13,7 @@ mod last_lines;
 mod lists;
 mod load;
 mod log_ins;
+mod metrics;
 mod prompts;
 mod refused;
 mod search;
@@ -35,6 +36,7 @@ pub(crate) use self::asker::Asker;
 pub use self::builder::Builder;
 pub(crate) use self::lists::{List, Sort};
 pub(crate) use self::log_ins::{Address as LogInAddress, LogInPage, LogInReader};
+use self::metrics::Scrape;
 pub(crate) use self::prompts::cut_to_end;
 pub use self::prompts::{MAX_PROMPT, check_prompt};
 pub use self::wait::WaitFor;
@@ -45,6 +47,7 @@ use crate::error::Error;
 use crate::feed::{Begin, Feed, Subscription};
 use crate::journal::{IdempotencyKey, Types};
 use crate::listening::Listening;
+use crate::metrics::Metrics;
 use crate::refusals::Refusals;
 use crate::search::Search;
 use crate::shares::Places;
@@ -70,6 +73,9 @@ struct Shared {
     inbox: mpsc::Sender<Msg>,
     feed: Arc<Feed>,
     work: Arc<Work>,
+    metrics: Arc<Metrics>,
+    /// The figures as they were last told, without and with those of each session. Held while they are looked at.
+    scraped: tokio::sync::Mutex<[Option<Scrape>; 2]>,
     config: PathBuf,
     state_dir: PathBuf,
     started_at: Timestamp,

@@ -1,6 +1,7 @@
 //! Prompts, from their acceptance to what their turns have said.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use protocol::api::*;
 use protocol::event::{EventKind, Outcome, Resolution};
@@ -40,9 +41,11 @@ impl SessionManager {
         let attachments = attachments::check(attachments)?;
         let new = NewPrompt { text: text.into(), when_busy, attachments };
         let ask = Ask::One(id.clone(), self.input(Command::Prompt(new)));
+        let asked = Instant::now();
         let Reply::Accepted { prompt, disposition } = self.ask_keyed(ask, key).await? else {
             return Err(Error::Ended);
         };
+        self.shared.metrics.accepted(asked.elapsed());
         Ok(Accepted { session_id: id.clone(), prompt_id: prompt, event_id: prompt.0, disposition })
     }
 

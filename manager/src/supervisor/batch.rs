@@ -2,6 +2,7 @@
 //! perform the rest.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use protocol::{Incarnation, SessionId, failpoint};
 
@@ -61,19 +62,25 @@ impl Supervisor {
         }
         let batch = self.step_all(items);
         at_events("before", &batch.changes);
+        let began = Instant::now();
         let answers = batch.answers_somebody() || !self.owed.answers.is_empty();
         let records = match self.write(&batch) {
             Ok(records) => records,
             Err(error) => return self.take_back(batch, &error),
         };
+        let written = began.elapsed();
         failpoint::hit("batch", "written");
         let effects = Effects::of(&batch.changes);
         self.perform(effects.written);
+        let began = Instant::now();
         if !batch.is_empty() && (answers || batch.promises()) {
             failpoint::hit("batch", "unsynced");
             if let Err(error) = self.journal.sync() {
                 return self.unsynced(&error);
             }
+        }
+        if !batch.is_empty() {
+            self.metrics.written(written + began.elapsed());
         }
         self.finish(batch, records, answers, effects.synced);
     }
@@ -142,6 +149,7 @@ impl Supervisor {
     ) {
         at_events("after", &batch.changes);
         self.release_permits();
+        self.count(&batch.changes);
         // Before the answers: whoever was answered and then reads the events finds there what was answered.
         self.feed.publish(records);
         let late = std::mem::take(&mut self.owed.answers);
@@ -164,6 +172,12 @@ impl Supervisor {
         self.settle(&batch.changes);
         self.acknowledge_and_reap(&observations);
         self.workers.discard();
+    }
+
+    /// Counts changes that are on record.
+    pub(super) fn count(&self, changes: &[Change]) {
+        let agent = |id: &SessionId| Some(self.fleet.get(id)?.spec.agent_name.clone());
+        self.metrics.committed(changes.iter().flat_map(|change| &change.events), agent, self.mono());
     }
 
     /// The journal took nothing of the batch: the fleet is as it was before.

@@ -17,6 +17,7 @@ mod start;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::SessionId;
@@ -29,6 +30,7 @@ use crate::feed::FeedWriter;
 use crate::fetch::Fetched;
 use crate::journal::Journal;
 use crate::journal::reserve::Reserve;
+use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::supervisor::doorbell::rung;
 use crate::supervisor::inbox::{BATCH, Check, Item};
@@ -53,6 +55,7 @@ struct Supervisor {
     /// Before the journal: fields are dropped in this order.
     feed: FeedWriter,
     journal: Journal,
+    metrics: Arc<Metrics>,
     workers: Workers,
     links: mpsc::UnboundedReceiver<LinkEvent>,
     /// Attachments and histories that were read for prompts.

@@ -20,6 +20,7 @@ use crate::feed::{Feed, FeedWriter};
 use crate::fetch::Fetcher;
 use crate::journal::reserve::Reserve;
 use crate::journal::{Journal, JournalError};
+use crate::metrics::{Metrics, spent_before};
 use crate::pace::Pace;
 use crate::supervisor::Supervisor;
 use crate::supervisor::batch::{at_events, records};
@@ -80,6 +81,7 @@ pub(super) struct Found {
 pub async fn start(
     settings: Settings,
     work: Arc<Work>,
+    metrics: Arc<Metrics>,
 ) -> Result<(mpsc::Sender<Msg>, Arc<Feed>, String), StartError> {
     let lock = lock(&settings.state_dir).await?;
     failpoint::hit("daemon", "locked");
@@ -90,6 +92,7 @@ pub async fn start(
         process::boot_id().map_err(|source| StartError::Os { what: "cannot read the boot id", source })?;
     let opened = Journal::open(&path, &boot_id)?;
     let uuid = opened.journal.uuid.clone();
+    metrics.begin(opened.fleet.sessions().filter_map(|session| spent_before(session)));
     let feed = Feed::over(path, opened.fleet.next_event() - 1);
     let shared = feed.feed();
     let (inbox, messages) = mpsc::channel(BATCH);
@@ -108,7 +111,7 @@ pub async fn start(
             // A new journal has no ids of another boot to steer clear of.
             let same_boot = opened.boot_id.is_none_or(|before| before == boot_id);
             let found = Found { boot_id, same_boot, lost: opened.lost };
-            match Supervisor::new(settings, opened.journal, opened.fleet, feed, found, work) {
+            match Supervisor::new(settings, opened.journal, opened.fleet, feed, found, work, metrics) {
                 Ok(supervisor) => {
                     let _ = ready.send(Ok(()));
                     supervisor.run(messages).await
@@ -189,6 +192,7 @@ impl Supervisor {
         feed: FeedWriter,
         found: Found,
         work: Arc<Work>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let os = |what| move |source| StartError::Os { what, source };
         let sigchld = match settings.whole_process {
@@ -229,6 +233,7 @@ impl Supervisor {
             fleet,
             journal,
             feed,
+            metrics,
             workers,
             links,
             fetched,
@@ -276,6 +281,7 @@ impl Supervisor {
         let with_worker = self.fleet.sessions().filter(|session| session.worker().is_some());
         self.workers.tidy(&with_worker.map(|session| (&session.id, session.incarnation)).collect());
         failpoint::hit("daemon", "swept");
+        self.count(&changes);
         self.feed.publish(records);
         self.perform(changes.iter().flat_map(|change| change.effects.clone()));
         self.settle(&changes);

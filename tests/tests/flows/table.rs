@@ -220,6 +220,7 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel key revoke key-1", Key, Code(0), "key-1"),
     ("kennel key rotate key-1", Key, Code(0), "kk_"),
     // Without a port no device can come.
+    ("kennel key create prometheus --role viewer", Nothing, Code(0), "kk_"),
     ("kennel key create team-web --label team=web", Nothing, Code(0), "kk_"),
     // Without a display it prints the link.
     ("kennel web", Nothing, Code(0), "http://127."),

@@ -62,6 +62,11 @@ impl Session {
         all.into_iter().map(need).collect()
     }
 
+    /// The kind of each thing that somebody must do, and since when it waits. In no order, and without a bound.
+    pub fn all_needs(&self) -> impl Iterator<Item = (NeedKind, Timestamp)> {
+        self.needed().map(|wanted| (wanted.kind, wanted.since))
+    }
+
     fn needed(&self) -> impl Iterator<Item = Wanted<'_>> {
         // What an earlier version has left has no time of its own.
         let last = Timestamp(self.turns.last_message_at.unwrap_or(self.created_at));
