@@ -133,7 +133,9 @@ fn the_unit_is_of_the_state_directory_the_configuration_and_the_socket_that_were
             .collect()
     };
     let exec = |rest: &str| format!("ExecStart=\"{}\" daemon run{rest}", kennel().display());
-    assert_eq!(lines(&["daemon", "unit"], &|_| ()), [exec("")]);
+    let usual = daemon.dir.path().join("home/.local/state/kennel");
+    let usual = exec(&format!(" --state-dir \"{}\"", usual.display()));
+    assert_eq!(lines(&["daemon", "unit"], &|_| ()), [usual]);
     let asked = exec(" --state-dir \"/srv/agents\"");
     assert_eq!(
         lines(&["daemon", "unit", "--state-dir", "/srv/agents"], &|_| ()),
@@ -194,6 +196,16 @@ fn a_variable_of_env_pass_that_the_daemon_does_not_have_is_told_at_the_start_in_
     assert_eq!(daemon.show("one").env_missing, [""; 0]);
     assert_eq!(daemon.ok(&["send", "one", "echo $A_KEY $FOR_ALL"]), "x x\n");
     assert_eq!(received(&daemon), None);
+}
+
+#[test]
+fn a_variable_of_env_pass_that_is_empty_is_as_good_as_none() {
+    let mut daemon = with_config("[agents.mine]\nkind = \"shell\"\nenv_pass = [\"A_KEY\", \"B_KEY\"]\n");
+    daemon.set("A_KEY", "");
+    daemon.set("B_KEY", "x");
+    let started = daemon.run(&["start", "--agent", "mine", "--id", "one"]);
+    assert!(started.stderr.contains("names A_KEY,"), "{started:?}");
+    assert_eq!(daemon.show("one").env_missing, ["A_KEY"]);
 }
 
 #[test]

@@ -90,10 +90,10 @@ pub fn agent_env(spec: &Spec) -> Vec<(String, String)> {
     compose(spec, std::env::vars_os)
 }
 
-/// Of `names`, those that this process's environment lacks, or has with a value that is not UTF-8, and that `env` does
+/// Of `names`, those that this process's environment lacks, has empty, or has with a value that is not UTF-8, and that `env` does
 /// not give a value.
 pub fn missing(names: &[String], env: &BTreeMap<String, String>) -> Vec<String> {
-    missing_from(names, env, |name| std::env::var(name).is_ok())
+    missing_from(names, env, |name| std::env::var(name).is_ok_and(|value| !value.is_empty()))
 }
 
 fn missing_from(names: &[String], env: &BTreeMap<String, String>, has: impl Fn(&str) -> bool) -> Vec<String> {

@@ -40,7 +40,7 @@ pub struct AgentInfo {
     pub logs_in: bool,
     /// Instructions for the installation, if kennel knows them.
     pub install: Option<String>,
-    /// Names of variables in its `env_pass` that the manager's environment lacks.
+    /// Names of variables in its `env_pass` that the manager's environment lacks or has empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env_missing: Vec<String>,
     /// Details that the agent gave of itself in its newest session.

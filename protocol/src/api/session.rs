@@ -80,7 +80,7 @@ pub struct SessionInfo {
     /// Details that the agent last gave of itself; null if it gave none.
     #[serde(default)]
     pub agent_details: Option<AgentDetails>,
-    /// Names of variables in `env_pass` that the manager's environment lacks. The agent starts without them.
+    /// Names of variables in `env_pass` that the manager's environment lacks or has empty. The agent starts without a value of theirs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env_missing: Vec<String>,
     /// State of kennel's sub-agent tools in the agent; absent for agents that do not speak ACP.

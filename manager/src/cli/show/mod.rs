@@ -204,11 +204,11 @@ fn facts(session: &SessionInfo, now: u64) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// Which variables the session's agent lacks, and what to do about it.
+/// The variables that the session's agent lacks, and what to do about it.
 pub fn lacks(session: &SessionInfo) -> Option<String> {
     (!session.env_missing.is_empty()).then(|| {
         format!(
-            "`env_pass` names {}, and the daemon's environment does not have it; set it, run `kennel daemon restart`, then \
+            "`env_pass` names {}, and the daemon's environment lacks it or has it empty; set it, run `kennel daemon restart`, then \
              `kennel restart {}`",
             session.env_missing.join(", "),
             session.id

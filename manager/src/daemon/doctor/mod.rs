@@ -243,7 +243,7 @@ fn page(told: &WebInfo) -> Finding {
     }
 }
 
-/// Which variables of `env_pass` the daemon's environment lacks.
+/// Variables of `env_pass` that the daemon's environment lacks, or has empty.
 fn environment(agents: &[AgentInfo]) -> Option<Finding> {
     let mut lacking: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for agent in agents {
@@ -259,7 +259,7 @@ fn environment(agents: &[AgentInfo]) -> Option<Finding> {
     (!lacking.is_empty()).then(|| {
         Finding::warning(
             "environment",
-            format!("`env_pass` names variables that are not set: {}", lacking.join("; ")),
+            format!("`env_pass` names variables that are not set, or empty: {}", lacking.join("; ")),
             "set them where the daemon is started, then `kennel daemon restart`",
         )
     })
