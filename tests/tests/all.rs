@@ -22,6 +22,7 @@ mod cli;
 #[cfg(feature = "failpoints")]
 mod clock;
 mod complaints;
+mod completion;
 mod containment;
 mod core_adoption;
 mod core_agents;

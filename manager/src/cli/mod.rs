@@ -10,6 +10,7 @@ mod args;
 mod attach;
 mod below;
 mod chosen;
+mod completion;
 mod connect;
 mod daemon;
 mod demo;
@@ -25,6 +26,7 @@ mod lines;
 mod link;
 mod login;
 mod logs;
+mod man;
 mod mcp;
 mod next;
 mod pair;
@@ -64,6 +66,9 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == BELOW) {
         return below::run(std::env::args_os().skip(2));
     }
+    if std::env::args_os().nth(1).is_some_and(|word| word == completion::WORD) {
+        return completion::run(std::env::args_os().skip(2));
+    }
     let cli = match parsed(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => return unparsed(&error),
@@ -87,6 +92,8 @@ pub fn main() -> ExitCode {
             Err(Failure::usage("`kennel demo` works on the machine itself; nothing was done"))
         }
         (Command::Demo, _) => demo::run(&ui),
+        (Command::Completion(args), _) => completion::script(&ui, &args),
+        (Command::Man(args), _) => man::man(&ui, &args),
         (Command::Host(args::Host::Pair(args)), _) => in_a_runtime(host::pair(&ui, args)),
         (Command::Host(args), _) => host::host(&ui, args),
         (Command::Ls(args), _) if args.all_hosts => in_a_runtime(show::ls_everywhere(&ui, args.all)),
@@ -218,6 +225,6 @@ async fn dispatch(link: &Link<'_>, command: Command) -> Outcome {
         Command::Df(args) => disk::df(link, &args).await,
         Command::Doctor => doctor::doctor(link).await,
         // They need no runtime, and have run before this one was built.
-        Command::Demo | Command::Host(_) => Ok(()),
+        Command::Demo | Command::Host(_) | Command::Completion(_) | Command::Man(_) => Ok(()),
     }
 }

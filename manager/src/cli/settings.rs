@@ -63,13 +63,13 @@ fn rows(settings: &SettingsInfo) -> Vec<[String; 3]> {
     // An agent that has its mode as an option, too, has one mode.
     if let Some(modes) = settings.modes.as_ref().filter(|_| mode_option.is_none()) {
         let now = modes["currentModeId"].as_str().unwrap_or_default().to_owned();
-        rows.push(["mode".to_owned(), now, values(&modes["availableModes"], "id")]);
+        rows.push(["mode".to_owned(), now, values(&modes["availableModes"], "id").join(", ")]);
     }
     for option in options.as_array().into_iter().flatten() {
         let name = option["id"].as_str().unwrap_or_default();
         let choices = match option["type"].as_str() {
             Some("boolean") => "true, false".to_owned(),
-            _ => values(&option["options"], "value"),
+            _ => values(&option["options"], "value").join(", "),
         };
         rows.push([name.to_owned(), now(options, name).unwrap_or_default(), choices]);
     }
@@ -89,7 +89,7 @@ fn rows(settings: &SettingsInfo) -> Vec<[String; 3]> {
 }
 
 /// The ids of what can be chosen, in groups or not.
-fn values(choices: &Value, id: &str) -> String {
+fn values<'a>(choices: &'a Value, id: &str) -> Vec<&'a str> {
     fn collect<'a>(choices: &'a Value, id: &str, into: &mut Vec<&'a str>) {
         for choice in choices.as_array().into_iter().flatten() {
             into.extend(choice[id].as_str());
@@ -98,7 +98,26 @@ fn values(choices: &Value, id: &str) -> String {
     }
     let mut all = Vec::new();
     collect(choices, id, &mut all);
-    all.join(", ")
+    all
+}
+
+/// The settings of an agent, and the values that each can have.
+pub fn choices(settings: &SettingsInfo) -> Vec<(String, Vec<String>)> {
+    let owned = |values: Vec<&str>| values.into_iter().map(str::to_owned).collect();
+    let no_options = Value::Null;
+    let options = settings.config_options.as_ref().unwrap_or(&no_options);
+    let mut all = Vec::new();
+    if let Some(modes) = settings.modes.as_ref().filter(|_| mode_option(options).is_none()) {
+        all.push(("mode".to_owned(), owned(values(&modes["availableModes"], "id"))));
+    }
+    for option in options.as_array().into_iter().flatten() {
+        let choices = match option["type"].as_str() {
+            Some("boolean") => vec!["true", "false"],
+            _ => values(&option["options"], "value"),
+        };
+        all.push((option["id"].as_str().unwrap_or_default().to_owned(), owned(choices)));
+    }
+    all
 }
 
 #[cfg(test)]

@@ -24,14 +24,55 @@ enum OptionsEnd {
 
 /// The command line with a `--` before the first word of a prompt from which on no word is an option of `root`.
 pub fn apart(root: &Command, mut args: Vec<OsString>) -> Vec<OsString> {
+    let Some(Begun { path, at, options }) = begun(root, &args) else { return args };
+    let Some((_, before, end)) = WITH_TEXT.iter().find(|(words, ..)| *words == path) else { return args };
+    let text = match end {
+        OptionsEnd::Here => behind_arguments(&options, &args, at, *before),
+        OptionsEnd::AtTheUnknown => at_the_unknown(&options, &args, at),
+    };
+    if let Some(text) = text {
+        args.insert(text, "--".into());
+    }
+    args
+}
+
+/// The arguments on a command line, without the command and without options. The line may be unfinished.
+pub fn arguments(root: &Command, args: &[OsString]) -> Vec<String> {
+    let Some(Begun { mut at, options, .. }) = begun(root, args) else { return Vec::new() };
+    let mut all = Vec::new();
+    while let Some(word) = args.get(at).map(|word| word.to_string_lossy()) {
+        match taken(&options, &word) {
+            Some(taken) => at += taken,
+            None => {
+                at += 1;
+                if !word.starts_with('-') {
+                    all.push(word.into_owned());
+                }
+            }
+        }
+    }
+    all
+}
+
+/// The command of a command line.
+struct Begun<'a> {
+    /// Its words.
+    path: Vec<&'a str>,
+    /// The place of the first word behind it.
+    at: usize,
+    /// The options that it takes, and whether each takes a value.
+    options: BTreeMap<String, bool>,
+}
+
+/// Returns the command of a command line, behind global options; none if `--` stands before it.
+fn begun<'a>(root: &'a Command, args: &[OsString]) -> Option<Begun<'a>> {
     let mut options = options(root);
     let mut at = 1;
     let mut path = Vec::new();
     let mut command = root;
-    // The command, behind global options.
     while let Some(word) = args.get(at).and_then(|word| word.to_str()) {
         if word == "--" {
-            return args;
+            return None;
         }
         match taken(&options, word) {
             Some(taken) => at += taken,
@@ -43,15 +84,7 @@ pub fn apart(root: &Command, mut args: Vec<OsString>) -> Vec<OsString> {
             }
         }
     }
-    let Some((_, before, end)) = WITH_TEXT.iter().find(|(words, ..)| *words == path) else { return args };
-    let text = match end {
-        OptionsEnd::Here => behind_arguments(&options, &args, at, *before),
-        OptionsEnd::AtTheUnknown => at_the_unknown(&options, &args, at),
-    };
-    if let Some(text) = text {
-        args.insert(text, "--".into());
-    }
-    args
+    Some(Begun { path, at, options })
 }
 
 /// Returns the place of the first word of the prompt; none if the words are apart already, or the line makes no sense.

@@ -249,6 +249,12 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel prune --older-than 90d", Sessions, Code(0), "nothing to remove"),
     ("kennel prune --max-size 2GiB --dry-run", Sessions, Code(0), "nothing to remove"),
     ("kennel prune --damaged --force", Sessions, Code(0), "nothing to remove"),
+    ("kennel completion bash", Nothing, Code(0), "complete -o nosort"),
+    ("echo 'source <(kennel completion bash)' >> ~/.bashrc", Nothing, Code(0), ""),
+    ("kennel completion zsh > ~/.zfunc/_kennel", Nothing, Code(0), ""),
+    ("kennel completion fish > ~/.config/fish/completions/kennel.fish", Nothing, Code(0), ""),
+    ("kennel man > kennel.1", Nothing, Code(0), ""),
+    ("kennel man ~/.local/share/man/man1", Nothing, Code(0), "man kennel"),
     ("kennel doctor", Sessions, Code(0), "journal"),
     ("kennel doctor --json | jq '.[] | select(.health != \"ok\")'", Sessions, Code(0), ""),
 ];

@@ -74,7 +74,15 @@ impl World {
     pub fn new(before: Before) -> Self {
         let mut daemon = Daemon::new();
         let home = daemon.dir.path().to_owned();
-        for directory in ["bin", "kennel", "src/app", "src/web", ".config/systemd/user"] {
+        for directory in [
+            "bin",
+            "kennel",
+            "src/app",
+            "src/web",
+            ".config/systemd/user",
+            ".config/fish/completions",
+            ".zfunc",
+        ] {
             std::fs::create_dir_all(home.join(directory)).unwrap();
         }
         std::os::unix::fs::symlink(kennel(), home.join("bin/kennel")).unwrap();

@@ -9,6 +9,7 @@ mod keys;
 mod prompts;
 mod search;
 mod sessions;
+mod shells;
 mod subagents;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use keys::*;
 pub use prompts::*;
 pub use search::*;
 pub use sessions::*;
+pub use shells::*;
 pub use subagents::*;
 pub use transcript::*;
 
@@ -420,6 +422,18 @@ pub enum Command {
         after_help = "Examples:\n  kennel doctor\n  kennel doctor --json | jq '.[] | select(.health != \"ok\")'"
     )]
     Doctor,
+    /// Print the script by which a shell completes kennel's command lines
+    ///
+    /// The shell then completes commands and options, and asks the daemon, if it runs, for sessions, agents, keys, permissions,
+    /// prompts, labels and settings. The daemon of another machine is not asked. The script says where it belongs.
+    #[command(
+        after_help = "Examples:\n  kennel completion bash\n  kennel completion zsh > ~/.zfunc/_kennel\n  \
+        kennel completion fish > ~/.config/fish/completions/kennel.fish"
+    )]
+    Completion(Completion),
+    /// Print the manual page, or write one for each command
+    #[command(after_help = "Examples:\n  kennel man > kennel.1\n  kennel man ~/.local/share/man/man1")]
+    Man(Man),
 }
 
 /// `login`.

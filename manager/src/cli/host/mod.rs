@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use protocol::MARKER;
 
-use self::file::{Entry, Hosts, LOCAL, is_name};
+pub use self::file::LOCAL;
+use self::file::{Entry, Hosts, is_name};
 use self::keys::Keys;
 pub use self::pair::pair;
 use crate::cli::args::{self, Command, Global};
@@ -121,6 +122,12 @@ pub fn everywhere(within: Duration) -> Outcome<Vec<(String, Target)>> {
         (name, Target::There(options))
     });
     Ok([(LOCAL.to_owned(), Target::Here(here))].into_iter().chain(there).collect())
+}
+
+/// The names of other machines; none if their file cannot be read.
+pub fn names() -> Vec<String> {
+    let hosts = file::path().and_then(|path| file::read(&path));
+    hosts.map(|hosts| hosts.hosts.into_keys().collect()).unwrap_or_default()
 }
 
 /// How a machine is reached that is named, or given by its address.

@@ -57,8 +57,7 @@ pub struct Link<'a> {
 impl<'a> Link<'a> {
     /// To the daemon with these files.
     pub fn new(ui: &'a Ui, paths: Paths) -> Self {
-        let (state_dir, socket) = (paths.state_dir.clone(), paths.socket.clone());
-        let client = if paths.named { Client::new(socket) } else { Client::of_state_dir(state_dir, socket) };
+        let client = client(&paths);
         Self { ui, paths: Some(paths), client, children: RefCell::default() }
     }
 
@@ -398,6 +397,12 @@ impl<'a> Link<'a> {
         };
         self.ui.waiting("the daemon was stopped; waiting for the next", waiting).await
     }
+}
+
+/// A client of the daemon with these files. It starts none.
+pub fn client(paths: &Paths) -> Client {
+    let (state_dir, socket) = (paths.state_dir.clone(), paths.socket.clone());
+    if paths.named { Client::new(socket) } else { Client::of_state_dir(state_dir, socket) }
 }
 
 /// Counts the losses of what is asked again.
