@@ -54,6 +54,11 @@ pub fn arguments(root: &Command, args: &[OsString]) -> Vec<String> {
     all
 }
 
+/// The command on a command line, its words apart by blanks: as far as the line names one.
+pub fn command(root: &Command, args: &[OsString]) -> String {
+    begun(root, args).map(|begun| begun.path.join(" ")).unwrap_or_default()
+}
+
 /// The command of a command line.
 struct Begun<'a> {
     /// Its words.
