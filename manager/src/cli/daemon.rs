@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -19,7 +20,7 @@ use crate::cli::ui::error::{Failure, Outcome, exit, way_out};
 use crate::cli::ui::table::pairs;
 use crate::client::{ClientError, Request, relay};
 use crate::daemon::doctor::PORT_MEND;
-use crate::daemon::{Paths, PathsError, same_file};
+use crate::daemon::{Paths, PathsError, Runner, same_file};
 use crate::system::clock;
 use crate::units;
 use crate::web_handover::Bridge;
@@ -55,15 +56,23 @@ pub async fn daemon(link: &Link<'_>, args: &args::Daemon) -> Outcome {
         args::Daemon::Status => status(link).await,
         // On this machine they have run before there was a runtime.
         args::Daemon::Run { .. } => link.here("daemon run").map(drop),
-        args::Daemon::Unit => link.here("daemon unit").map(drop),
+        args::Daemon::Unit(_) => link.here("daemon unit").map(drop),
     }
 }
 
 /// `daemon unit`.
-pub fn unit(ui: &Ui, paths: &Paths) -> Outcome {
+pub fn unit(ui: &Ui, paths: &Paths, args: &args::Unit) -> Outcome {
+    let runner = if args.system { Runner::System } else { Runner::User };
     let exe = std::env::current_exe()
         .map_err(|error| Failure::failed("exe", format!("this program's own path is not known: {error}")))?;
-    ui.print(&crate::daemon::unit(&exe, paths))
+    ui.print(&crate::daemon::unit(&exe, paths, runner, systemd_version()))
+}
+
+/// The version of this machine's systemd; none without systemd.
+#[allow(clippy::disallowed_methods, reason = "not in the daemon: there is no reaper here")]
+fn systemd_version() -> Option<u32> {
+    let output = Command::new("systemctl").arg("--version").stdin(Stdio::null()).output().ok()?;
+    String::from_utf8_lossy(&output.stdout).split_whitespace().nth(1)?.parse().ok()
 }
 
 fn stopped() -> Vec<u8> {

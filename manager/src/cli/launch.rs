@@ -14,6 +14,7 @@ use crate::daemon::{self, DaemonOptions, Paths, RunError};
 use crate::error::StartError;
 use crate::supervisor;
 use crate::system::owned::{self, How};
+use crate::system::service;
 
 /// The exit code of a daemon that found another one serving its state directory.
 pub const LOST: i32 = exit::CONFLICT as i32;
@@ -61,6 +62,8 @@ pub fn spawn(paths: &Paths) -> Outcome<Child> {
     let second = log.try_clone().map_err(|error| cannot("the log", error))?;
     let mut command = Command::new(&exe);
     command.args(["daemon", "run", "--detached", "--state-dir"]).arg(&paths.state_dir);
+    // A service manager means them for the program that started this command.
+    service::VARIABLES.iter().for_each(|name| _ = command.env_remove(name));
     command.env_remove(MARKER).env_remove(host::VARIABLE).stdin(Stdio::null()).stdout(log).stderr(second);
     command.spawn().map_err(|error| cannot(&exe.display().to_string(), error))
 }

@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
         (Command::Daemon(Daemon::Run { worker, detached }), Ok(Target::Here(paths))) => {
             return launch::run(&ui, paths, worker, detached);
         }
-        (Command::Daemon(Daemon::Unit), Ok(Target::Here(paths))) => daemon::unit(&ui, &paths),
+        (Command::Daemon(Daemon::Unit(args)), Ok(Target::Here(paths))) => daemon::unit(&ui, &paths, &args),
         (Command::Demo, Ok(Target::There(_))) => {
             Err(Failure::usage("`kennel demo` works on the machine itself; nothing was done"))
         }

@@ -23,6 +23,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::core::Spec;
+use crate::system::service;
 
 /// Names that are passed on, beside `LC_*`.
 const BASE: &[&str] = &[
@@ -97,7 +98,13 @@ pub fn missing(names: &[String], env: &BTreeMap<String, String>) -> Vec<String> 
 }
 
 fn missing_from(names: &[String], env: &BTreeMap<String, String>, has: impl Fn(&str) -> bool) -> Vec<String> {
-    names.iter().filter(|name| !env.contains_key(*name) && !has(name)).cloned().collect()
+    let is_there = |name: &str| is_passed(name) && has(name);
+    names.iter().filter(|name| !env.contains_key(*name) && !is_there(name)).cloned().collect()
+}
+
+/// Returns true if `env_pass` can name this variable: what the service manager says to the daemon is for the daemon alone.
+fn is_passed(name: &str) -> bool {
+    !service::VARIABLES.contains(&name)
 }
 
 /// Variables that keep a program of a log-in from the server's screen: nobody sits there.
@@ -107,7 +114,8 @@ const SCREENS: [&str; 2] = ["DISPLAY", "WAYLAND_DISPLAY"];
 pub fn log_in_env(env_pass: &[String], profile: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let mut env: BTreeMap<String, String> = base_env(std::env::vars_os()).into_iter().collect();
     env.retain(|name, value| !PLACES.contains(&name.as_str()) || Path::new(value).exists());
-    env.extend(env_pass.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))));
+    let passed = env_pass.iter().filter(|name| is_passed(name));
+    env.extend(passed.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))));
     // Links are to be printed, and in one piece; the person's browser is on another machine.
     let plain = [("TERM", "dumb"), ("NO_COLOR", "1"), ("BROWSER", "/bin/false")];
     env.extend(plain.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -125,7 +133,7 @@ fn compose<I: Iterator<Item = (OsString, OsString)>>(
         let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else {
             continue;
         };
-        if spec.env_pass.contains(&name) {
+        if spec.env_pass.contains(&name) && is_passed(&name) {
             env.insert(name, value);
         }
     }

@@ -26,19 +26,23 @@ mod log;
 pub(crate) mod login;
 mod paths;
 mod process;
+mod service;
 mod signals;
 mod socket;
 mod unit;
 
 pub use paths::{Paths, PathsError, hosts, paths, same_file};
+use service::Service;
 use signals::Signals;
 use socket::{Keeper, check_place};
-pub use unit::unit;
+pub use unit::{Runner, unit};
 
 /// The longest time that requests may run after the manager has ended.
 const DRAIN: Duration = Duration::from_secs(2);
 /// The longest time in which the page's listener is handed to a command that restarts this daemon.
 const HANDED_ON: Duration = Duration::from_secs(1);
+/// The reason of an end that a request asks for.
+const ASKED: &str = "asked to stop";
 
 /// Paths of a daemon's files.
 #[derive(Clone, Debug)]
@@ -81,6 +85,11 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// The daemon that was to follow this one as the same service does not run.
+    #[error(
+        "the next daemon could not be started: {0}. The sessions' processes go on; `kennel daemon start` starts a daemon"
+    )]
+    NoSuccessor(io::Error),
     /// The manager's loop ended without having been asked to.
     #[error(
         "the manager has ended unexpectedly (the log says why); the next daemon takes its sessions' processes over"
@@ -112,6 +121,7 @@ pub fn run(options: DaemonOptions) -> Result<(), RunError> {
         open_files: getrlimit(Resource::Nofile).current,
         places: Vec::new(),
     };
+    let service = Service::find();
     process::raise_limit();
     process::protect();
     let options = options.absolute().map_err(os("cannot read the current directory"))?;
@@ -121,7 +131,7 @@ pub fn run(options: DaemonOptions) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(os("cannot build a runtime"))?;
-    let result = runtime.block_on(live(options, inherited));
+    let result = runtime.block_on(live(options, inherited, service));
     // A file system that hangs may hold a blocking thread for ever.
     runtime.shutdown_background();
     result
@@ -148,11 +158,11 @@ async fn start(options: &DaemonOptions, inherited: Inherited) -> Result<SessionM
 }
 
 /// Serves until a signal, a request or trouble ends the daemon.
-async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunError> {
+async fn live(options: DaemonOptions, inherited: Inherited, mut service: Service) -> Result<(), RunError> {
     // First of all, so that an early signal is heard and does not kill.
     let mut signals =
         Signals::new().map_err(|source| RunError::Os { what: "cannot listen for signals", source })?;
-    let manager = start(&options, inherited).await?;
+    let manager = start(&options, inherited.clone()).await?;
     // Only now: whoever has not the state directory has no business with its socket.
     let state_dir = manager.state_dir().to_owned();
     let others = paths::other_sockets(&state_dir);
@@ -189,17 +199,22 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
     let port = api::open(&manager, keys, inlet, stop.clone(), closed.clone()).await;
     let mut server =
         tokio::spawn(api::serve(listener, listeners, others, router, manager.connections(), ended));
+    service.ready(&manager).await;
 
     let (how, result) = tokio::select! {
         // A person who types Ctrl-C wants all processes gone; a service manager that starts the daemon anew does not.
         name = signals.any() => (if name == "SIGINT" { Leave::EndAll } else { Leave::HandOver }, Ok(name)),
-        how = stop.requested() => (how, Ok("asked to stop")),
+        how = stop.requested() => (how, Ok(ASKED)),
         () = manager.ended() => (Leave::EndAll, Err(RunError::Lost)),
         ended = &mut server => (Leave::EndAll, Err(server_ended(ended))),
         () = keeper.keep(&moved) => (Leave::EndAll, Ok("another daemon serves the state directory")),
     };
     // No next daemon can know of them.
     let how = if manager.state_dir_gone() { Leave::EndAll } else { how };
+    let gives_way = service.replaces_itself() && matches!((how, &result), (Leave::HandOver, Ok(ASKED)));
+    if !gives_way {
+        service.stopping().await;
+    }
     // Clients that ask now hear that it is stopping, and not that there is no daemon.
     stop.request(how);
     if timeout(HANDED_ON, web.leave(how)).await.is_err() {
@@ -211,6 +226,9 @@ async fn live(options: DaemonOptions, inherited: Inherited) -> Result<(), RunErr
         drain(server, port, &web).await;
     }
     keeper.leave();
+    if gives_way && result.is_ok() {
+        service.give_way(&options, &inherited).await.map_err(RunError::NoSuccessor)?;
+    }
     tracing::info!("gone");
     result
 }

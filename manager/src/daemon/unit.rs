@@ -1,59 +1,122 @@
-//! The systemd user unit that `kennel daemon unit` prints.
+//! The systemd units that `kennel daemon unit` prints.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::User;
 use rustix::process::geteuid;
 
 use super::paths::{Paths, resolve};
 
-/// A systemd user unit for this program over these paths, for `~/.config/systemd/user/kennel.service`. It names the paths
-/// that a user's service would not find by itself: that has the user's home directory and no other variable of this terminal.
-pub fn unit(exe: &Path, paths: &Paths) -> String {
-    unit_beside(exe, paths, &|name| std::env::var_os(name).filter(|_| name == "HOME"))
+/// The first line of each unit. By this line kennel knows the units that it wrote.
+const MARK: &str = "# Written by `kennel daemon unit`.";
+/// The state directory of a system's service, where the caller names no other.
+const SYSTEM_STATE: &str = "/var/lib/kennel";
+
+/// The first version of systemd with `DelegateSubgroup`.
+const SUBGROUPS: u32 = 254;
+
+/// The service manager that runs a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runner {
+    /// The user's own, from the first login to the last logout.
+    User,
+    /// The system's, from boot to shutdown.
+    System,
 }
 
-fn unit_beside(exe: &Path, paths: &Paths, env: &dyn Fn(&str) -> Option<OsString>) -> String {
-    let by_itself = resolve(None, env, geteuid().as_raw(), Path::new("/tmp")).ok();
+/// The systemd service for this program over these paths. It names its state directory, and the other paths that the service
+/// would not find by itself: that has the user's home directory and no other variable of this terminal.
+///
+/// `version`: that of this machine's systemd, if it is known. systemd complains about settings that it does not know.
+pub fn unit(exe: &Path, paths: &Paths, runner: Runner, version: Option<u32>) -> String {
+    let text = unit_beside(exe, paths, runner, &only_home);
+    match version {
+        Some(version) if version < SUBGROUPS => text.replace(
+            "\nDelegateSubgroup=",
+            "\n# systemd 254 or newer is needed for that; then remove the mark of this comment.\n#DelegateSubgroup=",
+        ),
+        _ => text,
+    }
+}
+
+fn only_home(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|_| name == "HOME")
+}
+
+/// The paths of a service that was given no path.
+fn by_itself(env: &dyn Fn(&str) -> Option<OsString>) -> Option<Paths> {
+    resolve(None, env, geteuid().as_raw(), Path::new("/tmp")).ok()
+}
+
+/// The state directory of the unit: the caller's, or that of the system's service.
+fn state_dir_of(paths: &Paths, runner: Runner, by_itself: Option<&Paths>) -> PathBuf {
+    let is_default = by_itself.is_some_and(|found| found.state_dir == paths.state_dir);
+    match runner {
+        Runner::System if is_default => SYSTEM_STATE.into(),
+        _ => paths.state_dir.clone(),
+    }
+}
+
+fn unit_beside(exe: &Path, paths: &Paths, runner: Runner, env: &dyn Fn(&str) -> Option<OsString>) -> String {
+    let by_itself = by_itself(env);
     let exe = quoted(&exe.to_string_lossy(), true);
-    let is =
-        |path: &Path, of: fn(&Paths) -> &PathBuf| by_itself.as_ref().is_some_and(|found| of(found) == path);
-    let state_dir = match is(&paths.state_dir, |paths| &paths.state_dir) {
-        true => String::new(),
-        false => format!(" --state-dir {}", quoted(&paths.state_dir.to_string_lossy(), true)),
-    };
-    let mut environment = String::new();
+    let state_dir = state_dir_of(paths, runner, by_itself.as_ref());
+    let mut settings = String::new();
     let named = [
-        ("KENNEL_CONFIG", &paths.config, !is(&paths.config, |paths| &paths.config)),
+        ("KENNEL_CONFIG", &paths.config, by_itself.is_none_or(|found| found.config != paths.config)),
         ("KENNEL_SOCKET", &paths.socket, paths.named),
     ];
     for (name, path, _) in named.into_iter().filter(|(.., write)| *write) {
         let word = quoted(&format!("{name}={}", path.to_string_lossy()), false);
-        environment += &format!("Environment={word}\n");
+        settings += &format!("Environment={word}\n");
     }
-    format!(
-        "\
-# Written by `kennel daemon unit`. To use it:
+    let (how, target) = match runner {
+        Runner::User => (
+            "\
 #   kennel daemon unit > ~/.config/systemd/user/kennel.service
 #   systemctl --user enable --now kennel
-# and, for sessions that outlast the login, loginctl enable-linger.
+# and, for sessions that outlast the login, loginctl enable-linger.",
+            "default.target",
+        ),
+        Runner::System => {
+            settings += &of_system(&state_dir);
+            (
+                "\
+#   kennel daemon unit --system | sudo tee /etc/systemd/system/kennel.service
+#   sudo systemctl enable --now kennel",
+                "multi-user.target",
+            )
+        }
+    };
+    let state_dir = quoted(&state_dir.to_string_lossy(), true);
+    format!(
+        "\
+{MARK} To use it:
+{how}
 
 [Unit]
 Description=kennel, crash-isolated hosting of AI agent sessions
 
 [Service]
-Type=exec
-ExecStart={exe} daemon run{state_dir}
-{environment}Restart=on-failure
+# The daemon says when it takes requests, what its sessions do, and who follows it after `kennel daemon restart`.
+Type=notify
+ExecStart={exe} daemon run --state-dir {state_dir}
+{settings}Restart=on-failure
 RestartSec=1
+# A large journal takes its time at the first start after an upgrade.
+TimeoutStartSec=300
+# A daemon whose loop answers nobody for so long is killed and started anew; its sessions' processes go on meanwhile.
+WatchdogSec=120
+WatchdogSignal=SIGKILL
 
 # Only the daemon is signalled. On SIGTERM it leaves its sessions' processes to the next daemon: they go on with their
-# turns over `systemctl --user restart kennel`, and over its being killed. `kennel daemon stop` ends all of them.
+# turns over `systemctl restart`, and over its being killed. `kennel daemon stop` ends all of them.
 # systemd's default, control-group, would signal all of them at once.
 KillMode=process
 TimeoutStopSec=60
 
-# Every session is a tree of processes; systemd's default allows a user's service a few thousand.
+# Every session is a tree of processes; systemd's default allows a service a few thousand.
 TasksMax=infinity
 # The daemon raises its own soft limit; agents keep the usual one.
 LimitNOFILE=1024:524288
@@ -63,13 +126,24 @@ DelegateSubgroup=daemon
 # An agent that eats all memory should be killed, and not the daemon with it.
 OOMPolicy=continue
 
-# Agents are looked for on PATH, and a user's services have a short one:
-#Environment=PATH=%h/.local/bin:%h/.cargo/bin:/usr/local/bin:/usr/bin:/bin
+# Agents are looked for on PATH, and services have a short one:
+#Environment=PATH=/home/you/.local/bin:/home/you/.cargo/bin:/usr/local/bin:/usr/bin:/bin
 
 [Install]
-WantedBy=default.target
+WantedBy={target}
 "
     )
+}
+
+/// What only a system's service needs: its user, and a state directory that systemd makes for that user.
+fn of_system(state_dir: &Path) -> String {
+    let uid = nix::unistd::geteuid();
+    let name = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    let mut settings = format!("User={name}\n");
+    if state_dir == Path::new(SYSTEM_STATE) {
+        settings += "StateDirectory=kennel\nStateDirectoryMode=0700\n";
+    }
+    settings
 }
 
 /// A word in a unit (systemd.syntax(7)); on a command line `$` begins a variable (systemd.service(5), "Command lines"), in an
@@ -98,11 +172,12 @@ mod tests {
         let world = World::new();
         let paths = world.resolve(None).unwrap();
         let env = |name: &str| world.env.get(name).cloned();
-        let unit = unit_beside(Path::new("/opt/my \"dogs\"/100%/$x/kennel"), &paths, &env);
-        assert!(
-            unit.contains("\nExecStart=\"/opt/my \\\"dogs\\\"/100%%/$$x/kennel\" daemon run\nRestart="),
-            "{unit}"
+        let unit = unit_beside(Path::new("/opt/my \"dogs\"/100%/$x/kennel"), &paths, Runner::User, &env);
+        let state_dir = paths.state_dir.display();
+        let line = format!(
+            "\nExecStart=\"/opt/my \\\"dogs\\\"/100%%/$$x/kennel\" daemon run --state-dir \"{state_dir}\"\nRestart="
         );
+        assert!(unit.contains(&line), "{unit}");
         assert!(unit.contains("\nKillMode=process\n"));
         // The daemon sets its own; sessions of clients that say none get that of the login.
         assert!(!unit.contains("UMask"));
@@ -113,7 +188,7 @@ mod tests {
         let world = World::new().with("KENNEL_SOCKET", "/s.sock").with("XDG_CONFIG_HOME", "/a $b/100%");
         let paths = world.resolve(Some(Path::new("/my state"))).unwrap();
         let home = |name: &str| world.env.get(name).filter(|_| name == "HOME").cloned();
-        let unit = unit_beside(Path::new("/kennel"), &paths, &home);
+        let unit = unit_beside(Path::new("/kennel"), &paths, Runner::User, &home);
         for line in [
             "ExecStart=\"/kennel\" daemon run --state-dir \"/my state\"",
             "Environment=\"KENNEL_CONFIG=/a $b/100%%/kennel/config.toml\"",
@@ -121,5 +196,29 @@ mod tests {
         ] {
             assert!(unit.lines().any(|found| found == line), "{line}\n{unit}");
         }
+    }
+
+    #[test]
+    fn the_systems_unit_has_a_user_and_a_state_directory_of_the_systems() {
+        let world = World::new();
+        let home = |name: &str| world.env.get(name).cloned();
+        let unit = |flag: Option<&str>| {
+            let paths = world.resolve(flag.map(Path::new)).unwrap();
+            unit_beside(Path::new("/kennel"), &paths, Runner::System, &home)
+        };
+        let own = unit(None);
+        for line in [
+            "ExecStart=\"/kennel\" daemon run --state-dir \"/var/lib/kennel\"",
+            "StateDirectory=kennel",
+            "WantedBy=multi-user.target",
+        ] {
+            assert!(own.lines().any(|found| found == line), "{line}\n{own}");
+        }
+        assert!(own.contains("\nUser="), "{own}");
+        let named = unit(Some("/srv/agents"));
+        assert!(
+            named.contains("--state-dir \"/srv/agents\"") && !named.contains("StateDirectory="),
+            "{named}"
+        );
     }
 }

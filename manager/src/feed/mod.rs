@@ -87,6 +87,11 @@ impl Feed {
         FeedWriter { feed: Arc::new(Feed { ring, head, journal, readers, reading, cursors }), head: sender }
     }
 
+    /// The id of the newest event, to be watched.
+    pub fn news(&self) -> watch::Receiver<EventId> {
+        self.head.clone()
+    }
+
     pub fn subscribe(self: &Arc<Self>, after: Option<EventId>, session: Option<SessionId>) -> Subscription {
         let head = self.head.clone();
         let after = after.unwrap_or(*head.borrow());

@@ -30,7 +30,7 @@ use protocol::api::*;
 use protocol::event::Timestamp;
 use protocol::wire::Agent;
 use protocol::{EventId, SessionId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use self::asker::Asker;
 pub use self::builder::Builder;
@@ -342,6 +342,16 @@ impl SessionManager {
         if self.send(Msg::HandOver { reply }).await.is_ok() {
             let _ = done.await;
         }
+    }
+
+    /// Returns true once the manager's loop has answered; false if the loop has ended.
+    pub(crate) async fn answers(&self) -> bool {
+        self.read(|_, _| ()).await.is_ok()
+    }
+
+    /// The id of the newest event, to be watched.
+    pub(crate) fn news(&self) -> watch::Receiver<EventId> {
+        self.shared.feed.news()
     }
 
     /// Returns once the manager's loop has ended, for whatever reason.

@@ -19,6 +19,7 @@ pub(crate) mod packet;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod random;
+pub(crate) mod service;
 pub(crate) mod spawner;
 pub(crate) mod sweep;
 pub(crate) mod waiting;

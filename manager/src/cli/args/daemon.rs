@@ -46,9 +46,21 @@ pub enum Daemon {
     /// Check that this kennel can read the journal; changes nothing
     #[command(after_help = "Example:\n  kennel daemon check")]
     Check,
-    /// Print a systemd user unit that runs the daemon
-    #[command(after_help = "Example:\n  kennel daemon unit > ~/.config/systemd/user/kennel.service")]
-    Unit,
+    /// Print a systemd unit that runs the daemon
+    #[command(
+        after_help = "Examples:\n  kennel daemon unit > ~/.config/systemd/user/kennel.service\n  kennel daemon unit --system > kennel.service"
+    )]
+    Unit(Unit),
+}
+
+/// `daemon unit`.
+#[derive(Debug, Args)]
+pub struct Unit {
+    /// For the system's service manager, which starts the daemon at boot as this user
+    ///
+    /// Its state directory is /var/lib/kennel, unless --state-dir or KENNEL_STATE_DIR names another.
+    #[arg(long)]
+    pub system: bool,
 }
 
 /// `events`.

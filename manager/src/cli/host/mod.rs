@@ -54,7 +54,7 @@ fn serves_here(command: &Command) -> bool {
             | Command::Doctor
             | Command::Host(_)
             | Command::Mcp
-            | Command::Daemon(Run { .. } | Unit | Check | Restart | Upgrade)
+            | Command::Daemon(Run { .. } | Unit(_) | Check | Restart | Upgrade)
     )
 }
 
