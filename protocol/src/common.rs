@@ -95,9 +95,9 @@ pub struct ClientOrigin {
 /// Tokens and cost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
-    /// Tokens that the model read.
+    /// Tokens that the model read, in all turns.
     pub input_tokens: u64,
-    /// Tokens that the model wrote.
+    /// Tokens that the model wrote, in all turns.
     pub output_tokens: u64,
     /// Cost in US dollars; null if unknown.
     pub cost_usd: Option<f64>,

@@ -272,9 +272,9 @@ pub enum Update {
 /// Tokens and cost. A field is absent if the agent did not report it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spent {
-    /// Tokens read.
+    /// Tokens read in the turn.
     pub input_tokens: Option<u64>,
-    /// Tokens written.
+    /// Tokens written in the turn.
     pub output_tokens: Option<u64>,
     /// Cost of the session so far in millionths of a US dollar.
     pub cost_micro_usd: Option<u64>,

@@ -61,11 +61,11 @@ fn usage_is_kept_in_the_session() {
     assert_eq!(events, [EventKind::UsageUpdated { usage: usage.clone(), payload: payload() }]);
     assert_eq!(session.info(AT.mono).usage, Some(usage));
 
-    // A missing value stays as it was; it belongs to no turn.
+    // Tokens are those of a turn, and the cost is a sum. A missing value stays as it was; it belongs to no turn.
     let spent = Spent { input_tokens: Some(250), cost_micro_usd: Some(1_250_000), ..Spent::default() };
     see(&mut session, ended(TurnEnd::Finished));
     see(&mut session, Seen::Updated { prompt: None, update: Update::Usage(spent), payload: payload() });
-    let usage = Usage { input_tokens: 250, output_tokens: 7, cost_usd: Some(1.25) };
+    let usage = Usage { input_tokens: 350, output_tokens: 7, cost_usd: Some(1.25) };
     assert_eq!(session.info(AT.mono).usage, Some(usage.clone()));
     // It outlives the process.
     see(&mut session, gone(Exit::Signal(9)));

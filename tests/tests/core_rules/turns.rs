@@ -197,7 +197,7 @@ fn what_an_agent_says_between_turns_is_recorded_up_to_a_bound_and_the_next_turn_
     assert!(matches!(other(&mut session, prompt)[..], [EventKind::AgentUpdated { .. }]));
     let events = see(&mut session, AT, Seen::Updated { prompt, update: spent(9), payload });
     assert!(
-        matches!(&events[..], [EventKind::UsageUpdated { usage, .. }] if usage.input_tokens == 9),
+        matches!(&events[..], [EventKind::UsageUpdated { usage, .. }] if usage.input_tokens == 16),
         "{events:?}"
     );
 }

@@ -359,9 +359,11 @@ impl Asking<'_> {
     }
 }
 
+/// Agents report the tokens of a turn at its end, and the cost as a sum
+/// (<https://agentclientprotocol.com/protocol/schema#promptresponse>).
 fn add(usage: &mut Usage, spent: &Spent) {
-    usage.input_tokens = spent.input_tokens.unwrap_or(usage.input_tokens);
-    usage.output_tokens = spent.output_tokens.unwrap_or(usage.output_tokens);
+    usage.input_tokens = usage.input_tokens.saturating_add(spent.input_tokens.unwrap_or(0));
+    usage.output_tokens = usage.output_tokens.saturating_add(spent.output_tokens.unwrap_or(0));
     usage.cost_usd = spent.cost_micro_usd.map(|micro| micro as f64 / 1e6).or(usage.cost_usd);
 }
 
