@@ -28,11 +28,11 @@ pub struct MetricsQuery {
 
 /// Figures for Prometheus.
 ///
-/// Counts begin at 0 with the daemon. The figures are looked at once a second at most; who asks sooner is told the same again.
+/// Counts begin at 0 with the daemon. The figures are looked at once a second at most; whoever asks sooner is told the same again.
 #[utoipa::path(get, path = "/metrics", tag = "manager", operation_id = "metrics", params(MetricsQuery),
     responses((status = 200, description = "OpenMetrics 1.0.", body = String, content_type = "application/openmetrics-text"), MetricsErrors))]
 pub async fn metrics(Limited(app): Limited, Query(query): Query<MetricsQuery>) -> Answer<impl IntoResponse> {
     let App { manager, streams, .. } = app;
-    let text = manager.metrics(query.sessions, move || streams.open()).await?;
+    let text = manager.metrics(query.sessions, streams.open()).await?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text))
 }

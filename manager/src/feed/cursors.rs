@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use protocol::EventId;
 
+use super::Feed;
+
 /// The cursor of one subscriber. It counts while it is held.
 #[derive(Default)]
 pub(super) struct Cursor(Arc<AtomicU64>);
@@ -12,6 +14,13 @@ pub(super) struct Cursor(Arc<AtomicU64>);
 impl Cursor {
     pub fn moves_to(&self, id: EventId) {
         self.0.store(id, Ordering::Relaxed);
+    }
+}
+
+impl Feed {
+    /// The number of events that the slowest of the subscribers that follow has not been given yet.
+    pub fn lag(&self) -> u64 {
+        self.cursors.furthest_behind(*self.head.borrow())
     }
 }
 

@@ -100,11 +100,6 @@ impl Feed {
         Subscription { feed: self.clone(), head, after, session, types, told, upto, part, ahead, cursor }
     }
 
-    /// The number of events that the slowest of the subscribers that follow has not been given yet.
-    pub fn lag(&self) -> u64 {
-        self.cursors.furthest_behind(*self.head.borrow())
-    }
-
     /// Events of the ring after `after` and up to `head`; `None` if the ring does not reach back that far.
     fn recent(
         &self,

@@ -13,6 +13,11 @@ const OTHERS: &str = "other";
 pub(super) struct Agents(Mutex<BTreeSet<String>>);
 
 impl Agents {
+    /// The label of an agent that nobody knows any more.
+    pub fn unknown() -> String {
+        OTHERS.into()
+    }
+
     /// The label of an agent: its name, if it is among the first ones.
     pub fn label(&self, name: &str) -> String {
         let mut named = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,10 +21,11 @@ use protocol::SessionId;
 use protocol::event::{Event, Outcome, RestartCause};
 
 use self::agents::Agents;
-use self::tally::{Fact, Tally};
+use self::tally::{Fact, RETRIED, Tally, word};
+
+use crate::core::Session;
 
 pub(crate) use self::seen::{Loaded, Seen};
-pub(crate) use self::tally::spent_before;
 
 /// The first part of each name.
 const PREFIX: &str = "kennel";
@@ -68,6 +69,7 @@ pub(crate) struct Metrics {
     counts: Registry,
     agents: Agents,
     tally: Mutex<Tally>,
+    events: Counter,
     restarts: Family<Restart, Counter>,
     recovery: Histogram,
     failures: Family<OfAgent, Counter>,
@@ -88,6 +90,7 @@ impl Default for Metrics {
             counts: Registry::with_prefix(PREFIX),
             agents: Agents::default(),
             tally: Mutex::default(),
+            events: Counter::default(),
             restarts: Family::default(),
             recovery: Histogram::new(LONG),
             failures: Family::default(),
@@ -110,10 +113,11 @@ impl Metrics {
     /// Gives the counts their names.
     fn register(&mut self) {
         let to = &mut self.counts;
+        to.register("events", "Events that were recorded", self.events.clone());
         to.register("restarts", "Replacements of sessions' processes, by cause", self.restarts.clone());
         to.register_with_unit(
             "recovery",
-            "Time from the death of a session's process until its replacement is ready",
+            "Time from the record of a process's death until its replacement is ready",
             Unit::Seconds,
             self.recovery.clone(),
         );
@@ -138,15 +142,15 @@ impl Metrics {
         );
         to.register_with_unit(
             "commit",
-            "Time that the journal took to write and sync one batch",
+            "Time in which the journal wrote and synced one batch",
             Unit::Seconds,
             self.commit.clone(),
         );
     }
 
-    /// What sessions have used before this manager: only what comes on top counts.
-    pub fn begin(&self, used: impl IntoIterator<Item = (SessionId, protocol::api::Usage)>) {
-        self.tally().begin(used);
+    /// A session of an earlier manager: what it uses on top counts.
+    pub fn begin(&self, session: &Session) {
+        self.tally().begin(session);
     }
 
     /// Counts events that are on record. `agent` knows the agents of the sessions; `now` is in milliseconds since boot.
@@ -158,11 +162,12 @@ impl Metrics {
     ) {
         let mut tally = None;
         for event in events {
+            self.events.inc();
             let Some(id) = event.session.as_ref().filter(|_| tally::counts(&event.kind)) else { continue };
             let tally = tally.get_or_insert_with(|| self.tally());
             let facts = tally.facts(id, &event.kind, now);
             if !facts.is_empty() {
-                let agent = self.agents.label(&agent(id).unwrap_or_default());
+                let agent = agent(id).map_or_else(Agents::unknown, |agent| self.agents.label(&agent));
                 facts.into_iter().for_each(|fact| self.count(&agent, fact));
             }
         }
@@ -189,7 +194,7 @@ impl Metrics {
                 self.prompts.get_or_create(&of(agent)).inc();
             }
             Fact::Turn(outcome) => {
-                self.turns.get_or_create(&Turn { agent, outcome: word(outcome) }).inc();
+                self.turns.get_or_create(&Turn { agent, outcome }).inc();
             }
             Fact::Used { input, output, cost } => {
                 for (direction, tokens) in [("input", input), ("output", output)] {
@@ -209,7 +214,7 @@ impl Metrics {
         self.accept.observe(after.as_secs_f64());
     }
 
-    /// A batch is on record.
+    /// A batch is on record and synced.
     pub fn written(&self, after: Duration) {
         self.commit.observe(after.as_secs_f64());
     }
@@ -218,7 +223,9 @@ impl Metrics {
     pub fn text(&self, mut seen: Seen) -> String {
         seen.name_agents(&self.agents);
         seen.sessions.keys().for_each(|(agent, _)| self.begin_at_zero(agent));
-        for (agent, cpu_ms) in self.tally().processor_time(&seen.loads) {
+        // The loop does not wait for what follows.
+        let used = self.tally().processor_time(&seen.loads);
+        for (agent, cpu_ms) in used {
             self.cpu.get_or_create(&OfAgent { agent }).inc_by(seconds(cpu_ms));
         }
         let mut text = String::new();
@@ -236,8 +243,9 @@ impl Metrics {
         for family in [&self.failures, &self.oom_kills, &self.stalls, &self.prompts] {
             family.get_or_create(&of).inc_by(0);
         }
-        for outcome in [Outcome::Completed, Outcome::Aborted, Outcome::Interrupted] {
-            self.turns.get_or_create(&Turn { agent: agent.to_owned(), outcome: word(outcome) }).inc_by(0);
+        let outcomes = [Outcome::Completed, Outcome::Aborted, Outcome::Interrupted].map(word);
+        for outcome in outcomes.into_iter().chain([RETRIED]) {
+            self.turns.get_or_create(&Turn { agent: agent.to_owned(), outcome }).inc_by(0);
         }
         for cause in RestartCause::ALL {
             self.restarts
@@ -248,14 +256,6 @@ impl Metrics {
 
     fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Completed => "completed",
-        Outcome::Aborted => "aborted",
-        Outcome::Interrupted => "interrupted",
     }
 }
 

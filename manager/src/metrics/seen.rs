@@ -14,11 +14,15 @@ use protocol::api::{Status, Usage};
 use super::agents::Agents;
 use super::{Fraction, OfAgent, PREFIX, seconds};
 
+/// The pid and the start time of a worker.
+pub(crate) type Worker = (u32, u64);
+
 /// What a session's processes use.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub session: SessionId,
     pub agent: String,
+    pub worker: Worker,
     pub processes: u32,
     pub memory_bytes: u64,
     pub cpu_ms: u64,
@@ -45,9 +49,8 @@ pub(crate) struct Seen {
     pub last_event_id: u64,
     /// Unix time in milliseconds.
     pub started_at: u64,
-    pub journal_bytes: u64,
-    pub log_bytes: u64,
-    pub available_bytes: u64,
+    /// Bytes of the journal, of all logs, and of the room on their file system; none if they could not be read.
+    pub sizes: Option<(u64, u64, u64)>,
     /// Refusals of the TLS port by reason; none without a port.
     pub refused: Option<Vec<(&'static str, u64)>>,
 }
@@ -183,9 +186,11 @@ impl Seen {
         one(to, "event_streams", "Event streams that are open", self.streams as u64);
         one(to, "event_lag", "Events that the slowest subscriber has not been given", self.lag);
         one(to, "last_event_id", "The id of the last event on record", self.last_event_id);
-        one(to, "journal_bytes", "Size of the journal", self.journal_bytes);
-        one(to, "log_bytes", "Size of the logs of sessions and daemon", self.log_bytes);
-        one(to, "disk_available_bytes", "Room on the journal's file system", self.available_bytes);
+        if let Some((journal, log, available)) = self.sizes {
+            one(to, "journal_bytes", "Size of the journal", journal);
+            one(to, "log_bytes", "Size of the logs of sessions and daemon", log);
+            one(to, "disk_available_bytes", "Room on the journal's file system", available);
+        }
         let started = GaugeOfSeconds::default();
         started.set(seconds(self.started_at));
         to.register_with_unit("start_time", "When the manager started, in Unix time", Unit::Seconds, started);

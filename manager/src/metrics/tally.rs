@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use protocol::SessionId;
 use protocol::api::Usage;
-use protocol::event::{EventKind, Outcome, StallStep};
+use protocol::event::{EventKind, Outcome, RestartCause, StallStep};
 
-use super::seen::Loaded;
+use super::seen::{Loaded, Worker};
+use crate::core::Session;
 
 /// Something to count.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +19,8 @@ pub(super) enum Fact {
     OomKilled,
     Stalled,
     Accepted,
-    Turn(Outcome),
+    /// With this outcome.
+    Turn(&'static str),
     /// Tokens, and US dollars if they are told.
     Used {
         input: u64,
@@ -34,8 +36,9 @@ pub(super) struct Tally {
     lost_at: HashMap<SessionId, u64>,
     /// The usage that sessions last reported.
     used: HashMap<SessionId, Usage>,
-    /// The processor time of sessions at the last look, in milliseconds.
-    cpu: HashMap<SessionId, u64>,
+    /// The worker of sessions at the last look, and the most processor time that its tree was seen with, in milliseconds; none
+    /// where an earlier manager has seen the first of it.
+    cpu: HashMap<SessionId, (Worker, Option<u64>)>,
 }
 
 /// Returns true if an event of this kind may tell something. The loop asks for each event, and most are pieces of text.
@@ -58,22 +61,33 @@ pub(super) fn counts(kind: &EventKind) -> bool {
     )
 }
 
-/// The usage of a session, as an earlier manager has recorded it.
-pub(crate) fn spent_before(session: &crate::core::Session) -> Option<(SessionId, Usage)> {
-    Some((session.id.clone(), session.usage.clone()?))
+/// The word for an outcome.
+pub(super) fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Completed => "completed",
+        Outcome::Aborted => "aborted",
+        Outcome::Interrupted => "interrupted",
+    }
 }
 
+/// A turn that was cut off and whose prompt goes to the agent again.
+pub(super) const RETRIED: &str = "retried";
+
 impl Tally {
-    pub fn begin(&mut self, used: impl IntoIterator<Item = (SessionId, Usage)>) {
-        self.used.extend(used);
+    pub fn begin(&mut self, session: &Session) {
+        let id = &session.id;
+        self.used.extend(session.usage.clone().map(|usage| (id.clone(), usage)));
+        self.cpu.extend(session.worker().map(|worker| (id.clone(), ((worker.pid, worker.start_time), None))));
     }
 
     /// The facts of one event.
     pub fn facts(&mut self, id: &SessionId, kind: &EventKind, now: u64) -> Vec<Fact> {
         match kind {
             EventKind::SessionRestarting { cause, .. } => {
-                // A replacement that dies before it is ready makes the same recovery longer.
-                self.lost_at.entry(id.clone()).or_insert(now);
+                if !matches!(cause, Some(RestartCause::Requested | RestartCause::Outdated)) {
+                    // A replacement that dies before it is ready makes the same recovery longer.
+                    self.lost_at.entry(id.clone()).or_insert(now);
+                }
                 vec![Fact::Restart(cause.map_or("unknown", |cause| cause.as_str()))]
             }
             EventKind::SessionRestarted { .. } => {
@@ -97,8 +111,10 @@ impl Tally {
             EventKind::SessionOomKilled { .. } => vec![Fact::OomKilled],
             EventKind::SessionStalled { step: StallStep::Noticed, .. } => vec![Fact::Stalled],
             EventKind::PromptAccepted { .. } => vec![Fact::Accepted],
-            EventKind::TurnCompleted { outcome, .. } => vec![Fact::Turn(*outcome)],
-            EventKind::TurnInterrupted { .. } => vec![Fact::Turn(Outcome::Interrupted)],
+            EventKind::TurnCompleted { outcome, .. } => vec![Fact::Turn(word(*outcome))],
+            // The prompt has not ended.
+            EventKind::TurnInterrupted { will_retry: true, .. } => vec![Fact::Turn(RETRIED)],
+            EventKind::TurnInterrupted { .. } => vec![Fact::Turn(word(Outcome::Interrupted))],
             EventKind::UsageUpdated { usage, .. } => {
                 let before = self.used.insert(id.clone(), usage.clone());
                 vec![on_top(before.as_ref(), usage)]
@@ -111,11 +127,22 @@ impl Tally {
     /// first is not known.
     pub fn processor_time(&mut self, loads: &[Loaded]) -> BTreeMap<String, u64> {
         let mut by_agent: BTreeMap<String, u64> = BTreeMap::new();
-        let before = std::mem::take(&mut self.cpu);
+        let mut before = std::mem::take(&mut self.cpu);
         for load in loads {
-            let more = grown(before.get(&load.session).copied().unwrap_or(0), load.cpu_ms);
+            let last = before.remove(&load.session).filter(|(worker, _)| *worker == load.worker);
+            // A look at many processes is no instant: one may be missed, or be counted with its parent's as well.
+            let seen = load.cpu_ms.max(last.and_then(|(_, seen)| seen).unwrap_or(0));
+            if load.processes == 0 {
+                self.cpu.extend(last.map(|last| (load.session.clone(), last)));
+                continue;
+            }
+            let more = match last {
+                None => seen,
+                Some((_, None)) => 0,
+                Some((_, Some(before))) => seen - before,
+            };
             *by_agent.entry(load.agent.clone()).or_default() += more;
-            self.cpu.insert(load.session.clone(), load.cpu_ms);
+            self.cpu.insert(load.session.clone(), (load.worker, Some(seen)));
         }
         by_agent
     }

@@ -58,8 +58,10 @@ fn a_recovery_lasts_from_the_first_death_until_a_replacement_is_ready() {
     record(&metrics, "codex", 3_000, restarted());
     // Without a death before it nothing recovers.
     record(&metrics, "codex", 9_000, restarted());
-    // One that ended otherwise has not recovered.
+    // One that somebody asked for is no recovery, and one that ended otherwise has not recovered.
     record(&metrics, "codex", 9_000, restarting(RestartCause::Requested));
+    record(&metrics, "codex", 9_500, restarted());
+    record(&metrics, "codex", 9_600, restarting(RestartCause::NoRoom));
     record(&metrics, "codex", 9_100, EventKind::SessionStopped { exit: None });
     record(&metrics, "codex", 99_000, restarted());
     assert_has(
@@ -79,9 +81,7 @@ fn a_recovery_lasts_from_the_first_death_until_a_replacement_is_ready() {
 #[test]
 fn only_what_is_used_on_top_counts_and_an_unknown_cost_is_no_zero() {
     let metrics = Metrics::default();
-    // As an earlier manager has recorded it.
-    let before = Usage { input_tokens: 1_000, output_tokens: 100, cost_usd: Some(2.0) };
-    metrics.begin([("s".parse().unwrap(), before)]);
+    record(&metrics, "claude", 0, used(1_000, 100, Some(2.0)));
     record(&metrics, "claude", 0, used(1_500, 100, Some(2.5)));
     // A new conversation counts from 0 again.
     record(&metrics, "claude", 0, used(10, 20, Some(0.25)));
@@ -91,9 +91,9 @@ fn only_what_is_used_on_top_counts_and_an_unknown_cost_is_no_zero() {
     assert_has(
         &metrics,
         &[
-            "kennel_tokens_total{agent=\"claude\",direction=\"input\"} 510",
-            "kennel_tokens_total{agent=\"claude\",direction=\"output\"} 20",
-            "kennel_cost_usd_total{agent=\"claude\"} 0.75",
+            "kennel_tokens_total{agent=\"claude\",direction=\"input\"} 1510",
+            "kennel_tokens_total{agent=\"claude\",direction=\"output\"} 120",
+            "kennel_cost_usd_total{agent=\"claude\"} 2.75",
         ],
     );
     let text = metrics.text(Seen::default());
@@ -135,6 +135,7 @@ fn what_is_looked_at_is_told_with_each_status_and_processor_time_only_grows() {
     let load = |session: &str, cpu_ms| Loaded {
         session: session.parse().unwrap(),
         agent: "shell".into(),
+        worker: (1, 1),
         processes: 2,
         memory_bytes: 1 << 20,
         cpu_ms,
@@ -156,8 +157,13 @@ fn what_is_looked_at_is_told_with_each_status_and_processor_time_only_grows() {
     }
     assert!(!text.contains("kennel_session_") && !text.contains("refused"), "{text}");
     assert!(text.ends_with("# EOF\n"), "{text}");
-    // One has ended, the other was replaced.
+    // One has ended, and the other was seen with less than it has used: some of its processes were missed.
     seen.loads = vec![load("two", 250)];
+    assert!(metrics.text(seen.clone()).contains("kennel_cpu_seconds_total{agent=\"shell\"} 2.0\n"));
+    seen.loads = vec![Loaded { processes: 0, ..load("two", 0) }];
+    assert!(metrics.text(seen.clone()).contains("kennel_cpu_seconds_total{agent=\"shell\"} 2.0\n"));
+    // Another worker begins anew.
+    seen.loads = vec![Loaded { worker: (2, 2), ..load("two", 250) }];
     seen.each = true;
     seen.refused = Some(vec![("key", 7)]);
     let text = metrics.text(seen);
@@ -193,7 +199,7 @@ fn the_dashboard_the_alerts_and_the_page_name_the_series_that_there_are() {
         Fact::OomKilled,
         Fact::Stalled,
         Fact::Accepted,
-        Fact::Turn(Outcome::Completed),
+        Fact::Turn("completed"),
         Fact::Used { input: 1, output: 1, cost: Some(1.0) },
     ];
     facts.into_iter().for_each(|fact| metrics.count("shell", fact));
@@ -201,6 +207,7 @@ fn the_dashboard_the_alerts_and_the_page_name_the_series_that_there_are() {
     let load = Loaded {
         session: "s".parse().unwrap(),
         agent: "shell".into(),
+        worker: (1, 1),
         processes: 2,
         memory_bytes: 1,
         cpu_ms: 1,
@@ -211,14 +218,21 @@ fn the_dashboard_the_alerts_and_the_page_name_the_series_that_there_are() {
     seen.queued.insert("shell".into(), 1);
     seen.needs.insert("permission", (1, 1));
     seen.clients.insert("driver", 1);
+    seen.sizes = Some((1, 1, 1));
     let text = metrics.text(seen);
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let all: BTreeSet<String> = types.map(|line| names(line).pop_first().unwrap()).collect();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let read = |name: &str| names(&std::fs::read_to_string(docs.join(name)).unwrap());
     assert_eq!(read("metrics.md"), all, "the page, and what there is");
+    let words = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(|word| word.starts_with("kennel_")).map(str::to_owned).collect()
+    };
+    let samples: String = text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
+    let all = words(&samples);
     for file in ["metrics/alerts.yml", "metrics/dashboard.json"] {
-        let named = read(file);
+        let named = words(&std::fs::read_to_string(docs.join(file)).unwrap());
         assert!(named.len() > 5, "{file}: {named:?}");
         let unknown: Vec<_> = named.difference(&all).collect();
         assert!(unknown.is_empty(), "{file} names what there is not: {unknown:?}");

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::SessionId;
-use protocol::api::{NeedKind, Role, SessionLoad, Usage};
+use axum::body::Bytes;
+use protocol::api::{NeedKind, Role, SessionLoad};
+use protocol::{EventId, SessionId};
 
 use super::{SessionManager, disk_usage};
-use crate::core::Fleet;
+use crate::core::Session;
 use crate::error::Error;
 use crate::metrics::{Loaded, Seen};
 use crate::system::{blocking, clock};
@@ -19,48 +20,90 @@ const GOOD_FOR: Duration = Duration::from_secs(1);
 /// The figures as they were told, and when.
 pub(super) struct Scrape {
     at: Instant,
-    text: Arc<str>,
+    text: Bytes,
 }
 
 impl SessionManager {
-    /// The figures in OpenMetrics; with `each` also those of each session. `streams` counts the open event streams.
-    pub(crate) async fn metrics(&self, each: bool, streams: impl FnOnce() -> usize) -> Result<String, Error> {
+    /// The figures in OpenMetrics; with `each` also those of each session. `streams` is the number of open event streams.
+    pub(crate) async fn metrics(&self, each: bool, streams: usize) -> Result<Bytes, Error> {
+        let manager = self.clone();
+        // A look that has begun goes on if its client leaves: the next one waits for it, and threads do not pile up.
+        let look = tokio::spawn(async move { manager.told(each, streams).await });
+        look.await.map_err(|_| Error::Ended)?
+    }
+
+    /// The figures as they were told just now, or as they are.
+    async fn told(&self, each: bool, streams: usize) -> Result<Bytes, Error> {
         let mut scraped = self.shared.scraped.lock().await;
         let last = &mut scraped[usize::from(each)];
         if let Some(scrape) = last.as_ref().filter(|scrape| scrape.at.elapsed() < GOOD_FOR) {
-            return Ok(scrape.text.to_string());
+            return Ok(scrape.text.clone());
         }
-        let (mut seen, mut facts) = self.read(|fleet, _| of_sessions(fleet, clock::wall_ms())).await?;
-        let loads = self.load().await?.into_iter().filter_map(|load| {
-            let SessionLoad { session_id: session, processes, memory_bytes, cpu_ms } = load;
-            let (agent, usage) = facts.remove(&session)?;
-            Some(Loaded { session, agent, processes, memory_bytes, cpu_ms, usage })
-        });
-        seen.loads = loads.collect();
-        let state_dir = self.shared.state_dir.clone();
-        let sizes = blocking::run(move || disk_usage::sizes(&state_dir)).await;
-        let sizes = sizes.ok_or_else(|| Error::Unread("a thread of this request panicked".into()))??;
-        (seen.journal_bytes, seen.log_bytes, seen.available_bytes) = sizes;
-        seen.each = each;
-        seen.streams = streams();
-        seen.lag = self.shared.feed.lag();
-        seen.started_at = self.shared.started_at.0;
-        seen.refused = self.shared.listening.refused().map(|refused| refused.into_iter().collect());
-        let text = self.shared.metrics.text(seen);
-        *last = Some(Scrape { at: Instant::now(), text: text.as_str().into() });
+        let (sessions, next_event) =
+            self.read(|fleet, _| (fleet.sessions().cloned().collect::<Vec<_>>(), fleet.next_event())).await?;
+        let loads = self.load().await?;
+        let manager = self.clone();
+        let text = blocking::run(move || manager.write_down(&sessions, loads, next_event - 1, each, streams));
+        let text = text.await.ok_or_else(|| Error::Unread("a thread of this request panicked".into()))?;
+        *last = Some(Scrape { at: Instant::now(), text: text.clone() });
         Ok(text)
+    }
+
+    fn write_down(
+        &self,
+        sessions: &[Arc<Session>],
+        loads: Vec<SessionLoad>,
+        last_event_id: EventId,
+        each: bool,
+        streams: usize,
+    ) -> Bytes {
+        let sizes = disk_usage::sizes(&self.shared.state_dir);
+        if let Err(error) = &sizes {
+            tracing::warn!("sizes are missing in the figures: {error}");
+        }
+        let seen = Seen {
+            loads: of_processes(sessions, loads),
+            each,
+            streams,
+            lag: self.shared.feed.lag(),
+            last_event_id,
+            started_at: self.shared.started_at.0,
+            sizes: sizes.ok(),
+            refused: self.shared.listening.refused().map(|refused| refused.into_iter().collect()),
+            ..of_sessions(sessions, clock::wall_ms())
+        };
+        self.shared.metrics.text(seen).into()
     }
 }
 
-/// The figures of all sessions; and of each its agent and its usage. `wall` is the Unix time in milliseconds.
-fn of_sessions(fleet: &Fleet, wall: u64) -> (Seen, HashMap<SessionId, (String, Option<Usage>)>) {
-    let mut seen = Seen { last_event_id: fleet.next_event() - 1, ..Seen::default() };
-    let mut facts = HashMap::new();
+/// What sessions' processes use, with what is on record of the sessions.
+fn of_processes(sessions: &[Arc<Session>], loads: Vec<SessionLoad>) -> Vec<Loaded> {
+    let mut known: HashMap<&SessionId, &Session> =
+        sessions.iter().map(|session| (&session.id, &**session)).collect();
+    let loads = loads.into_iter().filter_map(|load| {
+        let session = known.remove(&load.session_id)?;
+        let worker = session.worker()?;
+        Some(Loaded {
+            session: load.session_id,
+            agent: session.spec.agent_name.clone(),
+            worker: (worker.pid, worker.start_time),
+            processes: load.processes,
+            memory_bytes: load.memory_bytes,
+            cpu_ms: load.cpu_ms,
+            usage: session.usage.clone(),
+        })
+    });
+    loads.collect()
+}
+
+/// The figures of all sessions. `wall` is the Unix time in milliseconds.
+fn of_sessions(sessions: &[Arc<Session>], wall: u64) -> Seen {
+    let mut seen = Seen::default();
     // Each kind and role is there, so that an alert sees a 0 and not nothing.
     let kinds = [NeedKind::Permission, NeedKind::Form, NeedKind::Interrupted, NeedKind::Failed];
     seen.needs = kinds.map(|kind| (kind_of(kind), (0, 0))).into();
     seen.clients = [Role::Driver, Role::Viewer].map(|role| (role_of(role), 0)).into();
-    for session in fleet.sessions() {
+    for session in sessions {
         let agent = &session.spec.agent_name;
         *seen.sessions.entry((agent.clone(), session.status().as_str())).or_default() += 1;
         *seen.queued.entry(agent.clone()).or_default() += session.turns.queue.len() as u64;
@@ -72,11 +115,8 @@ fn of_sessions(fleet: &Fleet, wall: u64) -> (Seen, HashMap<SessionId, (String, O
         for client in &session.clients {
             *seen.clients.entry(role_of(client.role)).or_default() += 1;
         }
-        if session.worker().is_some() {
-            facts.insert(session.id.clone(), (agent.clone(), session.usage.clone()));
-        }
     }
-    (seen, facts)
+    seen
 }
 
 fn kind_of(kind: NeedKind) -> &'static str {

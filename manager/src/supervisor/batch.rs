@@ -78,8 +78,6 @@ impl Supervisor {
             if let Err(error) = self.journal.sync() {
                 return self.unsynced(&error);
             }
-        }
-        if !batch.is_empty() {
             self.metrics.written(written + began.elapsed());
         }
         self.finish(batch, records, answers, effects.synced);
@@ -176,8 +174,15 @@ impl Supervisor {
 
     /// Counts changes that are on record.
     pub(super) fn count(&self, changes: &[Change]) {
-        let agent = |id: &SessionId| Some(self.fleet.get(id)?.spec.agent_name.clone());
-        self.metrics.committed(changes.iter().flat_map(|change| &change.events), agent, self.mono());
+        let now = self.mono();
+        for change in changes {
+            // A later change of the same batch may have removed the session.
+            let agent = |id: &SessionId| {
+                let session = change.sessions.iter().find(|session| session.id == *id);
+                Some(session.or_else(|| self.fleet.get(id))?.spec.agent_name.clone())
+            };
+            self.metrics.committed(change.events.iter(), agent, now);
+        }
     }
 
     /// The journal took nothing of the batch: the fleet is as it was before.

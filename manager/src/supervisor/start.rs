@@ -20,7 +20,7 @@ use crate::feed::{Feed, FeedWriter};
 use crate::fetch::Fetcher;
 use crate::journal::reserve::Reserve;
 use crate::journal::{Journal, JournalError};
-use crate::metrics::{Metrics, spent_before};
+use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::supervisor::Supervisor;
 use crate::supervisor::batch::{at_events, records};
@@ -92,7 +92,7 @@ pub async fn start(
         process::boot_id().map_err(|source| StartError::Os { what: "cannot read the boot id", source })?;
     let opened = Journal::open(&path, &boot_id)?;
     let uuid = opened.journal.uuid.clone();
-    metrics.begin(opened.fleet.sessions().filter_map(|session| spent_before(session)));
+    opened.fleet.sessions().for_each(|session| metrics.begin(session));
     let feed = Feed::over(path, opened.fleet.next_event() - 1);
     let shared = feed.feed();
     let (inbox, messages) = mpsc::channel(BATCH);
