@@ -244,10 +244,9 @@ fn a_daemon_that_was_stopped_stays_stopped() {
     let queued = daemon.spawn(&["send", "session-1", "echo queued"]);
     let waiting = daemon.spawn(&["wait", "session-1", "--until", "failed"]);
     let mut following = daemon.spawn(&["--json", "events", "-f", "--after", "0"]);
-    // All three are there: the prompt is in the queue, and both streams have begun. A command whose next request finds no daemon starts
-    // one.
+    // All three are there: the prompt is in the queue, and each has its stream. A command whose next request finds no daemon starts one.
     until("the queue", || (daemon.show("session-1").queue_length == 1).then_some(()));
-    until("the streams", || daemon.metrics().contains("kennel_event_streams 2\n").then_some(()));
+    until("the streams", || daemon.metrics().contains("kennel_event_streams 3\n").then_some(()));
     let mut events = BufReader::new(following.stdout.take().unwrap());
     events.read_line(&mut String::new()).unwrap();
     daemon.ok(&["daemon", "stop"]);
