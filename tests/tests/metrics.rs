@@ -89,3 +89,17 @@ fn whoever_asks_all_the_time_costs_one_look_a_second() {
     let looks = 2 + began.elapsed().as_secs() as usize;
     assert!(texts.len() <= looks, "{} looks where there are {looks} at most", texts.len());
 }
+
+#[test]
+fn a_daemon_does_not_count_the_processor_time_that_an_earlier_one_has_seen() {
+    const CPU: &str = "kennel_cpu_seconds_total{agent=\"shell\"}";
+    let daemon = Daemon::new();
+    daemon.ok(&["start", "--id", "s"]);
+    daemon.ok(&["send", "s", "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done"]);
+    daemon.idle("s");
+    let before = until("its processor time", || value(&daemon.metrics(), CPU).filter(|cpu| *cpu > 0.1));
+    daemon.ok(&["daemon", "restart"]);
+    daemon.idle("s");
+    let after = until("the figures of the next one", || value(&daemon.metrics(), CPU));
+    assert!(after < before / 2.0, "{after} of {before} s");
+}

@@ -122,7 +122,11 @@ impl Metrics {
             self.recovery.clone(),
         );
         to.register("failures", "Sessions that kennel gave up", self.failures.clone());
-        to.register("oom_kills", "Processes killed over a session's memory limit", self.oom_kills.clone());
+        to.register(
+            "oom_kills",
+            "Times that a session went over its memory limit and processes were killed",
+            self.oom_kills.clone(),
+        );
         to.register("stalls", "Turns in which the agent showed no sign of work", self.stalls.clone());
         to.register("prompts_accepted", "Prompts that are on disk", self.prompts.clone());
         to.register("turns", "Turns that ended, by outcome", self.turns.clone());

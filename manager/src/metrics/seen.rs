@@ -193,7 +193,7 @@ impl Seen {
         }
         let started = GaugeOfSeconds::default();
         started.set(seconds(self.started_at));
-        to.register_with_unit("start_time", "When the manager started, in Unix time", Unit::Seconds, started);
+        to.register_with_unit("start_time", "When the daemon started, in Unix time", Unit::Seconds, started);
         to.register("build", "Version and build", Info::new([("version", crate::version::VERSION)]));
         if let Some(refused) = &self.refused {
             let counts = Family::<ForReason, Counter>::default();

@@ -34,6 +34,9 @@ async fn an_agent_lives_between_prompts_and_all_it_tells_is_recorded() {
     assert_eq!((usage.input_tokens, usage.output_tokens, usage.cost_usd), (100, 20, Some(0.25)));
     assert_eq!((info.agent_pid, info.restore), (Some(agent), Some(Restore::Fresh)));
     assert_eq!(host.run(&id, "recall").await, format!("remembered 1 told 0 last [{script}]"));
+    // Tokens are reported for each turn, and the cost as a sum.
+    let usage = host.manager.get_session(&id).await.unwrap().usage.unwrap();
+    assert_eq!((usage.input_tokens, usage.output_tokens, usage.cost_usd), (200, 40, Some(0.25)));
     host.manager.shutdown().await;
     assert!(!lives(agent));
 }

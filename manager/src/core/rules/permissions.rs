@@ -359,8 +359,8 @@ impl Asking<'_> {
     }
 }
 
-/// Agents report the tokens of a turn at its end, and the cost as a sum
-/// (<https://agentclientprotocol.com/protocol/schema#promptresponse>).
+/// Adds what an agent reports. The cost is a sum. Of tokens ACP's schema says both that they are a turn's and that they are those of
+/// all turns (`PromptResponse.usage`, unstable); its next version says that they are a turn's, and Claude's adapter reports them so.
 fn add(usage: &mut Usage, spent: &Spent) {
     usage.input_tokens = usage.input_tokens.saturating_add(spent.input_tokens.unwrap_or(0));
     usage.output_tokens = usage.output_tokens.saturating_add(spent.output_tokens.unwrap_or(0));
