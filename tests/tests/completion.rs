@@ -198,6 +198,13 @@ fn man_pages_are_written_for_every_command() {
         assert!(std::fs::read_to_string(place.join(page)).unwrap().contains(".SH SYNOPSIS"), "{page}");
     }
     assert!(!place.join("kennel-connect-stdio.1").exists());
+    // Who types `man send` means the page, and no directory.
+    for command in ["send", "kennel"] {
+        let page = daemon.ok(&["man", command]);
+        assert!(page.contains(".TH kennel") && page.contains(".SH SYNOPSIS"), "{page}");
+        assert!(!daemon.dir.path().join(command).join("kennel.1").exists(), "{command}");
+    }
+    assert!(daemon.ok(&["man", "send"]).contains("kennel\\-send"));
     std::fs::write(daemon.dir.path().join("file"), "").unwrap();
     let refused = daemon.run(&["man", "file"]);
     assert!(refused.code == Some(1) && refused.stderr.contains("hint: "), "{refused:?}");

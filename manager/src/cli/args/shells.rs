@@ -26,7 +26,8 @@ pub struct Completion {
 /// `man`.
 #[derive(Debug, Args)]
 pub struct Man {
-    /// The directory for the pages, one for each command; without it, the page of `kennel` goes to standard output
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    /// The directory for the pages, one for each command (`./NAME` where it has a command's name); a command, whose page goes to
+    /// standard output; without either the page of `kennel`
+    #[arg(value_name = "DIR|COMMAND", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
 }

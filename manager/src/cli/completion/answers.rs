@@ -262,6 +262,12 @@ fn global(words: &[OsString]) -> Global {
         match name {
             "--state-dir" => state_dir = value(),
             "--host" | "-H" => host = value(),
+            // `-Hbox`, `-qHbox`: what it names is not this machine.
+            _ if !name.starts_with("--") && name.starts_with('-') && name.contains('H') => {
+                let behind =
+                    word.split_once('H').map(|(_, behind)| behind.trim_start_matches('=').to_owned());
+                host = behind.filter(|behind| !behind.is_empty()).or_else(|| words.next().map(Into::into));
+            }
             _ => {}
         }
     }
@@ -270,4 +276,20 @@ fn global(words: &[OsString]) -> Global {
         _ => PathBuf::from(dir),
     });
     Global { state_dir, host, json: false, color: ColourChoice::Never, quiet: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_is_found_in_each_way_to_write_it() {
+        let host = |words: &[&str]| global(&words.iter().map(Into::into).collect::<Vec<_>>()).host;
+        for words in
+            [&["-H", "box"][..], &["-Hbox"], &["-H=box"], &["-qHbox"], &["-qH", "box"], &["--host=box"]]
+        {
+            assert_eq!(host(words).as_deref(), Some("box"), "{words:?}");
+        }
+        assert_eq!((host(&["ls", "-q"]), host(&["send", "--", "-Hbox"])), (None, None));
+    }
 }

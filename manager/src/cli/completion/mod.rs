@@ -79,9 +79,9 @@ fn is_wanted(candidate: &CompletionCandidate, current: &OsStr) -> bool {
     !candidate.is_hide_set() && is_plain(bare) && (!is_option || current.to_string_lossy().starts_with('-'))
 }
 
-/// Returns true for a value that is one word in every shell, without quotes.
+/// Returns true for a value that is one word in every shell, without quotes, and one that bash does not break at `@`.
 fn is_plain(value: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/=@+,:".contains(&byte);
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/=+,:".contains(&byte);
     value.len() <= 256
         && value.bytes().all(fits)
         && value.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric() || b"._".contains(&first))
@@ -183,13 +183,13 @@ mod tests {
 
     #[test]
     fn only_what_is_one_word_in_every_shell_is_a_candidate() {
-        for good in ["web", "session-1", "a.b_c", "mode=plan", "permission-17", "x/y:z@1+2,3"] {
+        for good in ["web", "session-1", "a.b_c", "mode=plan", "permission-17", "x/y:z=1+2,3"] {
             assert!(is_plain(good), "{good}");
         }
         let long = "x".repeat(257);
         for bad in [
             "", "-x", "~x", "=x", "a b", "$(x)", "`x`", "a;b", "a'b", "a\"b", "a\\b", "a*", "a\nb",
-            "a\u{1b}", "é", &long,
+            "a\u{1b}", "é", "a@b", &long,
         ] {
             assert!(!is_plain(bad), "{bad:?}");
         }
