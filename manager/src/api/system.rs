@@ -53,6 +53,7 @@ pub struct StopQuery {
 
 async fn figures(app: &App) -> Answer<ManagerInfo> {
     let mut info = app.manager.info().await?;
+    info.service = app.stop.is_of_service();
     if app.stop.is_requested() {
         info.state = "stopping".into();
     }

@@ -43,10 +43,12 @@ pub async fn daemon(link: &Link<'_>, args: &args::Daemon) -> Outcome {
         }
         args::Daemon::Restart => {
             check_config(link.here("daemon restart")?)?;
+            of_no_service(link).await?;
             succeed(link).await
         }
         args::Daemon::Upgrade => {
             check(link.here("daemon upgrade")?)?;
+            of_no_service(link).await?;
             succeed(link).await
         }
         args::Daemon::Check => {
@@ -57,15 +59,21 @@ pub async fn daemon(link: &Link<'_>, args: &args::Daemon) -> Outcome {
         // On this machine they have run before there was a runtime.
         args::Daemon::Run { .. } => link.here("daemon run").map(drop),
         args::Daemon::Unit(_) => link.here("daemon unit").map(drop),
+        args::Daemon::Install => link.here("daemon install").map(drop),
+        args::Daemon::Uninstall => link.here("daemon uninstall").map(drop),
     }
 }
 
 /// `daemon unit`.
 pub fn unit(ui: &Ui, paths: &Paths, args: &args::Unit) -> Outcome {
-    let runner = if args.system { Runner::System } else { Runner::User };
+    ui.print(&unit_text(paths, if args.system { Runner::System } else { Runner::User })?)
+}
+
+/// The unit for this program over these paths.
+pub fn unit_text(paths: &Paths, runner: Runner) -> Outcome<String> {
     let exe = std::env::current_exe()
         .map_err(|error| Failure::failed("exe", format!("this program's own path is not known: {error}")))?;
-    ui.print(&crate::daemon::unit(&exe, paths, runner, systemd_version()))
+    Ok(crate::daemon::unit(&exe, paths, runner, systemd_version()))
 }
 
 /// The version of this machine's systemd; none without systemd.
@@ -77,6 +85,20 @@ fn systemd_version() -> Option<u32> {
 
 fn stopped() -> Vec<u8> {
     serde_json::json!({ "pid": null, "state": "stopped" }).to_string().into_bytes()
+}
+
+/// Refuses to replace a daemon that a service manager runs: the next one would be outside of its service.
+async fn of_no_service(link: &Link<'_>) -> Outcome {
+    // No daemon is asked that does not run.
+    let Ok(answer) = link.client.ask(&Request::get("/v1/manager")).await else { return Ok(()) };
+    let info: ManagerInfo = read(&answer)?;
+    if !info.service {
+        return Ok(());
+    }
+    let detail = format!("the daemon (pid {}) is a service of systemd; nothing was changed", info.pid);
+    Err(Failure::new(exit::CONFLICT, "is_a_service", detail).hint(
+        "`systemctl --user restart kennel` restarts it, and a service of the system without `--user`: turns go on",
+    ))
 }
 
 /// Replaces the daemon by a new one. The page's address is never free meanwhile.

@@ -20,6 +20,7 @@ mod events;
 mod files;
 mod fork;
 mod host;
+mod install;
 mod keys;
 mod launch;
 mod lines;
@@ -88,6 +89,8 @@ pub fn main() -> ExitCode {
             return launch::run(&ui, paths, worker, detached);
         }
         (Command::Daemon(Daemon::Unit(args)), Ok(Target::Here(paths))) => daemon::unit(&ui, &paths, &args),
+        (Command::Daemon(Daemon::Install), Ok(Target::Here(paths))) => install::install(&ui, &paths),
+        (Command::Daemon(Daemon::Uninstall), Ok(Target::Here(_))) => install::uninstall(&ui),
         (Command::Demo, Ok(Target::There(_))) => {
             Err(Failure::usage("`kennel demo` works on the machine itself; nothing was done"))
         }

@@ -56,6 +56,16 @@ const VERBS: &[(&str, &[&str], &str)] = &[
     ("", &["approve", "accept", "allow"], "`kennel answer ID --allow` allows what an agent asks for"),
     ("", &["deny", "reject"], "`kennel answer ID --deny` denies what an agent asks for"),
     ("", &["retry"], "`kennel resolve PROMPT --retry` sends an interrupted prompt again"),
+    ("", &["drop", "skip"], "`kennel resolve PROMPT --drop` gives an interrupted prompt up"),
+    ("", &["reset"], "`kennel restart` replaces a session's process; its conversation goes on"),
+    (
+        "",
+        &["pause", "suspend"],
+        "`kennel abort` ends a turn, `kennel stop` a session's processes; the conversation stays",
+    ),
+    ("", &["edit"], "`kennel queue edit` changes a prompt that waits"),
+    ("", &["clear"], "`kennel queue clear` removes the prompts that wait"),
+    ("", &["switch", "use"], "`kennel attach` shows a session, `kennel host use` chooses a machine"),
     ("", &["clone", "branch", "copy", "cp"], "`kennel fork` starts a session that goes on from another"),
     ("", &["mv", "rename-session", "title"], "`kennel rename` gives a session another name or title"),
     ("", &["tag"], "`kennel label` sets labels of a session"),
@@ -77,7 +87,7 @@ const VERBS: &[(&str, &[&str], &str)] = &[
     ),
     ("", &["status", "is-active"], "`kennel daemon status` shows the daemon, `kennel ls` lists sessions"),
     ("", &["serve", "server", "service"], "`kennel daemon` has the commands about the daemon"),
-    ("", &["enable"], "`kennel daemon unit` prints a systemd unit for the daemon"),
+    ("", &["enable"], "`kennel daemon install` writes a systemd unit for the daemon"),
     ("", &["reload", "daemon-reload"], "`kennel daemon restart` replaces the daemon; turns go on"),
     ("", &["update", "upgrade"], "`kennel daemon upgrade` lets the installed kennel take over; turns go on"),
     ("", &["check", "diagnose"], "`kennel doctor` checks this machine"),
@@ -92,8 +102,9 @@ const VERBS: &[(&str, &[&str], &str)] = &[
     ),
     ("daemon", &["reload"], "`kennel daemon restart` replaces the daemon; turns go on"),
     ("daemon", &["update"], "`kennel daemon upgrade` lets the installed kennel take over; turns go on"),
-    ("daemon", &["enable", "install"], "`kennel daemon unit` prints a systemd unit for the daemon"),
+    ("daemon", &["enable"], "`kennel daemon install` writes a systemd unit for the daemon"),
     ("queue", &["add", "push"], "`kennel send` queues a prompt"),
+    ("queue", &["purge", "flush"], "`kennel queue clear` removes all waiting prompts"),
     ("queue", &["delete", "del", "remove"], "`kennel queue rm` removes a waiting prompt"),
     ("queue", &["show"], "`kennel queue ls` lists prompts"),
     ("key", &["list"], "`kennel key ls` lists the keys"),
@@ -106,13 +117,25 @@ const VERBS: &[(&str, &[&str], &str)] = &[
     ("permissions", &["reject"], "`kennel permissions deny` denies what an agent asks for"),
     ("files", &["list"], "`kennel files ls` lists a directory"),
     ("files", &["show", "read", "view"], "`kennel files cat` prints a file"),
+    ("subagent", &["stop", "kill"], "`kennel stop` ends a session and those below it"),
     ("subagent", &["new", "create", "run", "spawn"], "`kennel subagent start` starts a sub-agent"),
 ];
 
 /// Commands, at every level, that end, remove or cut off something. No mistyped word is answered with one of them: whoever repeats
 /// a tip without reading it loses nothing.
-const HARMFUL: &[&str] =
-    &["abort", "clear", "prune", "remove", "resolve", "restart", "revoke", "rm", "rotate", "stop"];
+const HARMFUL: &[&str] = &[
+    "abort",
+    "clear",
+    "prune",
+    "remove",
+    "resolve",
+    "restart",
+    "revoke",
+    "rm",
+    "rotate",
+    "stop",
+    "uninstall",
+];
 
 /// The error about an unknown command, with the right tip: for a command of other programs the one that does the same, and never a
 /// harmful command for a similar word.
@@ -159,7 +182,7 @@ mod tests {
 
     /// Commands that end and remove nothing.
     const HARMLESS: &str = "acp add adopt agents allow answer attach cat check completion connect-stdio create daemon demo deny df \
-        diff doctor edit ensure events export files fork host id key label list log login logs ls man mcp next pair permissions pin \
+        diff doctor edit ensure events export files fork host id install key label list log login logs ls man mcp next pair permissions pin \
         queue rename result run search send set show start status subagent token top transcript unit unpin upgrade use wait web";
 
     fn said(line: &str) -> String {
@@ -256,11 +279,9 @@ mod tests {
         }
         assert!(said("kennel strat").contains("'start'") && said("kennel shw").contains("'show'"));
         for line in ["kennel daemon stpo", "kennel daemon stp", "kennel daemon restat", "kennel key revok"] {
-            assert!(
-                !said(line).contains("similar") || said(line).contains("'start'"),
-                "{line}: {}",
-                said(line)
-            );
+            let said = said(line);
+            let tip = said.lines().find(|line| line.contains("similar")).unwrap_or_default();
+            assert!(HARMFUL.iter().all(|harmful| !tip.contains(&format!("'{harmful}'"))), "{line}: {said}");
         }
     }
 }

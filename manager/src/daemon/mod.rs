@@ -35,14 +35,12 @@ pub use paths::{Paths, PathsError, hosts, paths, same_file};
 use service::Service;
 use signals::Signals;
 use socket::{Keeper, check_place};
-pub use unit::{Runner, unit};
+pub use unit::{Runner, is_ours, unit};
 
 /// The longest time that requests may run after the manager has ended.
 const DRAIN: Duration = Duration::from_secs(2);
 /// The longest time in which the page's listener is handed to a command that restarts this daemon.
 const HANDED_ON: Duration = Duration::from_secs(1);
-/// The reason of an end that a request asks for.
-const ASKED: &str = "asked to stop";
 
 /// Paths of a daemon's files.
 #[derive(Clone, Debug)]
@@ -85,11 +83,6 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
-    /// The daemon that was to follow this one as the same service does not run.
-    #[error(
-        "the next daemon could not be started: {0}. The sessions' processes go on; `kennel daemon start` starts a daemon"
-    )]
-    NoSuccessor(io::Error),
     /// The manager's loop ended without having been asked to.
     #[error(
         "the manager has ended unexpectedly (the log says why); the next daemon takes its sessions' processes over"
@@ -162,7 +155,7 @@ async fn live(options: DaemonOptions, inherited: Inherited, mut service: Service
     // First of all, so that an early signal is heard and does not kill.
     let mut signals =
         Signals::new().map_err(|source| RunError::Os { what: "cannot listen for signals", source })?;
-    let manager = start(&options, inherited.clone()).await?;
+    let manager = start(&options, inherited).await?;
     // Only now: whoever has not the state directory has no business with its socket.
     let state_dir = manager.state_dir().to_owned();
     let others = paths::other_sockets(&state_dir);
@@ -183,7 +176,7 @@ async fn live(options: DaemonOptions, inherited: Inherited, mut service: Service
         options.socket.display(),
         std::process::id()
     );
-    let stop = Stop::default();
+    let stop = Stop::of(service.is_there());
     let closed = Stop::default();
     let end = closed.clone();
     // What takes clients in by another door, and examines them there, asks by this one.
@@ -204,17 +197,14 @@ async fn live(options: DaemonOptions, inherited: Inherited, mut service: Service
     let (how, result) = tokio::select! {
         // A person who types Ctrl-C wants all processes gone; a service manager that starts the daemon anew does not.
         name = signals.any() => (if name == "SIGINT" { Leave::EndAll } else { Leave::HandOver }, Ok(name)),
-        how = stop.requested() => (how, Ok(ASKED)),
+        how = stop.requested() => (how, Ok("asked to stop")),
         () = manager.ended() => (Leave::EndAll, Err(RunError::Lost)),
         ended = &mut server => (Leave::EndAll, Err(server_ended(ended))),
         () = keeper.keep(&moved) => (Leave::EndAll, Ok("another daemon serves the state directory")),
     };
     // No next daemon can know of them.
     let how = if manager.state_dir_gone() { Leave::EndAll } else { how };
-    let gives_way = service.replaces_itself() && matches!((how, &result), (Leave::HandOver, Ok(ASKED)));
-    if !gives_way {
-        service.stopping().await;
-    }
+    service.stopping(how).await;
     // Clients that ask now hear that it is stopping, and not that there is no daemon.
     stop.request(how);
     if timeout(HANDED_ON, web.leave(how)).await.is_err() {
@@ -226,9 +216,6 @@ async fn live(options: DaemonOptions, inherited: Inherited, mut service: Service
         drain(server, port, &web).await;
     }
     keeper.leave();
-    if gives_way && result.is_ok() {
-        service.give_way(&options, &inherited).await.map_err(RunError::NoSuccessor)?;
-    }
     tracing::info!("gone");
     result
 }

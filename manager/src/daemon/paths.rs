@@ -16,6 +16,8 @@ use crate::session_manager::SessionManager;
 pub struct Paths {
     /// The state directory.
     pub state_dir: PathBuf,
+    /// A flag or `KENNEL_STATE_DIR` names the state directory.
+    pub state_dir_named: bool,
     /// The socket, where the state directory has no address.
     pub socket: PathBuf,
     /// `KENNEL_SOCKET` names the socket.
@@ -113,7 +115,9 @@ pub(super) fn resolve(
 
     let default =
         xdg("XDG_STATE_HOME").map_or_else(|| home(".local/state"), Ok).map(|dir| dir.join("kennel"));
-    let (state_dir, is_default) = match flag.or_else(|| env("KENNEL_STATE_DIR").map(PathBuf::from)) {
+    let named = flag.or_else(|| env("KENNEL_STATE_DIR").map(PathBuf::from));
+    let state_dir_named = named.is_some();
+    let (state_dir, is_default) = match named {
         None => (absolute(default?)?, true),
         Some(path) => {
             let path = absolute(path)?;
@@ -137,7 +141,7 @@ pub(super) fn resolve(
         if let Err(source) = check_length(&socket) {
             return Err(PathsError::Socket { path: socket, source });
         }
-        return Ok(Paths { state_dir, socket, named: true, config, config_named });
+        return Ok(Paths { state_dir, state_dir_named, socket, named: true, config, config_named });
     }
     let hashed = format!("{}.sock", short_hash(&state_dir)?);
     let runtime = xdg("XDG_RUNTIME_DIR").filter(|dir| is_private(dir, uid)).map(|dir| {
@@ -147,14 +151,15 @@ pub(super) fn resolve(
     let beside = state_dir.join(crate::supervisor::SOCKET);
     let fits = |path: &PathBuf| check_length(path).is_ok();
     if let Some(socket) = runtime.filter(fits).or(Some(beside).filter(fits)) {
-        return Ok(Paths { state_dir, socket, named: false, config, config_named });
+        return Ok(Paths { state_dir, state_dir_named, socket, named: false, config, config_named });
     }
     let dir = tmp.join(format!("kennel-{uid}"));
     // In /tmp anybody can be there first and wait for what we would tell him.
     if fs::symlink_metadata(&dir).is_ok() && !is_private(&dir, uid) {
         return Err(PathsError::NotOurs(dir));
     }
-    Ok(Paths { state_dir, socket: dir.join(hashed), named: false, config, config_named })
+    let socket = dir.join(hashed);
+    Ok(Paths { state_dir, state_dir_named, socket, named: false, config, config_named })
 }
 
 /// The file with the names of other machines: `$XDG_CONFIG_HOME/kennel/hosts.toml`, `~/.config/kennel/hosts.toml`.
@@ -208,7 +213,7 @@ pub(super) mod tests {
             Self { root, env }
         }
 
-        fn path(&self, below: &str) -> PathBuf {
+        pub fn path(&self, below: &str) -> PathBuf {
             self.root.path().join(below)
         }
 
@@ -255,7 +260,7 @@ pub(super) mod tests {
             let state_dir = world.path("home/.local/state/kennel");
             let socket = state_dir.join("kennel.sock");
             let config = world.path("home/.config/kennel/config.toml");
-            Paths { state_dir, socket, named: false, config, config_named: false }
+            Paths { state_dir, state_dir_named: false, socket, named: false, config, config_named: false }
         });
     }
 
@@ -283,7 +288,7 @@ pub(super) mod tests {
     fn the_default_state_directory_named_by_hand_is_the_default_one() {
         let world = World::new().with_runtime(0o700);
         let named = world.resolve(Some(&world.path("home/.local/state/kennel"))).unwrap();
-        assert_eq!(named, world.resolve(None).unwrap());
+        assert_eq!(named, Paths { state_dir_named: true, ..world.resolve(None).unwrap() });
     }
 
     #[test]

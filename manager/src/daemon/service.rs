@@ -1,18 +1,14 @@
-//! The daemon as a service of systemd: it says when it serves, what its sessions do, that it lives, who follows it, and that it
-//! ends. Without a service manager all of this does nothing.
+//! The daemon as a service of systemd: it says when it serves, what its sessions do, that it lives, and that it ends. Without a
+//! service manager all of this does nothing.
 
 use std::io;
-use std::path::Path;
-use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::wire::Inherited;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::DaemonOptions;
-use crate::address::{self, Found};
+use crate::api::Leave;
 use crate::session_manager::SessionManager;
 use crate::system::service::{self, Notify};
 
@@ -20,8 +16,6 @@ use crate::system::service::{self, Notify};
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest time that a message waits for a service manager that reads nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The longest time until the next daemon serves.
-const SUCCESSION: Duration = Duration::from_secs(10);
 
 /// The service manager of this process, if there is one.
 #[derive(Default)]
@@ -60,58 +54,22 @@ impl Service {
         }
     }
 
-    /// Says that the daemon ends.
-    pub(super) async fn stopping(&mut self) {
-        self.tasks.drain(..).for_each(|task| task.abort());
-        if let Some(notify) = &self.notify {
-            say(notify, "STOPPING=1\nSTATUS=stopping\n").await;
-        }
-    }
-
-    /// Returns true if a daemon that a command replaces must start the next one itself: a service manager follows only the
-    /// processes of its service.
-    pub(super) fn replaces_itself(&self) -> bool {
+    /// Returns true if a service manager runs this daemon.
+    pub(super) fn is_there(&self) -> bool {
         self.notify.is_some()
     }
 
-    /// Starts the next daemon, and names it to the service manager as the service's main process. Returns once the next daemon
-    /// serves. The state directory and the socket must be free.
-    ///
-    /// # Errors
-    /// The next daemon does not serve. The service manager then follows this process again.
-    pub(super) async fn give_way(
-        &mut self,
-        options: &DaemonOptions,
-        inherited: &Inherited,
-    ) -> io::Result<()> {
-        self.tasks.drain(..).for_each(|task| task.abort());
-        let Some(notify) = &self.notify else { return Ok(()) };
-        let (worker, mask, files) = (options.worker_path.as_deref(), inherited.umask, inherited.open_files);
-        let mut next = service::start_successor(&options.state_dir, worker, mask, files)?;
-        say(notify, &format!("MAINPID={}\n", next.id())).await;
-        let served = served(&options.state_dir, &mut next).await;
-        if served.is_err() {
-            say(notify, &format!("MAINPID={}\n", std::process::id())).await;
+    /// Says that the daemon ends. Where it ends its sessions' processes, too, it takes what `grace` they have: a service manager that
+    /// hears of a stop gives it no longer than `TimeoutStopSec`, and signs of life go on.
+    pub(super) async fn stopping(&mut self, how: Leave) {
+        let Some(notify) = &self.notify else { return };
+        match how {
+            Leave::EndAll => say(notify, "STATUS=ending its sessions\n").await,
+            Leave::HandOver => {
+                self.tasks.drain(..).for_each(|task| task.abort());
+                say(notify, "STOPPING=1\nSTATUS=stopping\n").await;
+            }
         }
-        served
-    }
-}
-
-/// Waits until this process serves the state directory.
-async fn served(state_dir: &Path, next: &mut Child) -> io::Result<()> {
-    let deadline = Instant::now() + SUCCESSION;
-    loop {
-        if matches!(address::find(state_dir), Found::Served { pid, socket: Some(_) } if pid == Some(next.id()))
-        {
-            return Ok(());
-        }
-        if let Some(status) = next.try_wait()? {
-            return Err(io::Error::other(format!("the next daemon has ended ({status})")));
-        }
-        if Instant::now() > deadline {
-            return Err(io::Error::other("the next daemon does not serve"));
-        }
-        sleep(Duration::from_millis(10)).await;
     }
 }
 

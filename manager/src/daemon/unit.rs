@@ -13,6 +13,11 @@ const MARK: &str = "# Written by `kennel daemon unit`.";
 /// The state directory of a system's service, where the caller names no other.
 const SYSTEM_STATE: &str = "/var/lib/kennel";
 
+/// Returns true for the text of a unit that kennel wrote.
+pub fn is_ours(text: &str) -> bool {
+    text.starts_with(MARK)
+}
+
 /// The first version of systemd with `DelegateSubgroup`.
 const SUBGROUPS: u32 = 254;
 
@@ -50,10 +55,9 @@ fn by_itself(env: &dyn Fn(&str) -> Option<OsString>) -> Option<Paths> {
 }
 
 /// The state directory of the unit: the caller's, or that of the system's service.
-fn state_dir_of(paths: &Paths, runner: Runner, by_itself: Option<&Paths>) -> PathBuf {
-    let is_default = by_itself.is_some_and(|found| found.state_dir == paths.state_dir);
+fn state_dir_of(paths: &Paths, runner: Runner) -> PathBuf {
     match runner {
-        Runner::System if is_default => SYSTEM_STATE.into(),
+        Runner::System if !paths.state_dir_named => SYSTEM_STATE.into(),
         _ => paths.state_dir.clone(),
     }
 }
@@ -61,20 +65,14 @@ fn state_dir_of(paths: &Paths, runner: Runner, by_itself: Option<&Paths>) -> Pat
 fn unit_beside(exe: &Path, paths: &Paths, runner: Runner, env: &dyn Fn(&str) -> Option<OsString>) -> String {
     let by_itself = by_itself(env);
     let exe = quoted(&exe.to_string_lossy(), true);
-    let state_dir = state_dir_of(paths, runner, by_itself.as_ref());
-    let mut settings = String::new();
-    let named = [
-        ("KENNEL_CONFIG", &paths.config, by_itself.is_none_or(|found| found.config != paths.config)),
-        ("KENNEL_SOCKET", &paths.socket, paths.named),
-    ];
-    for (name, path, _) in named.into_iter().filter(|(.., write)| *write) {
-        let word = quoted(&format!("{name}={}", path.to_string_lossy()), false);
-        settings += &format!("Environment={word}\n");
-    }
+    let state_dir = state_dir_of(paths, runner);
+    let mut settings = environment(paths, by_itself.as_ref());
     let (how, target) = match runner {
         Runner::User => (
             "\
-#   kennel daemon unit > ~/.config/systemd/user/kennel.service
+#   kennel daemon install
+#   kennel daemon stop
+#   systemctl --user daemon-reload
 #   systemctl --user enable --now kennel
 # and, for sessions that outlast the login, loginctl enable-linger.",
             "default.target",
@@ -84,7 +82,8 @@ fn unit_beside(exe: &Path, paths: &Paths, runner: Runner, env: &dyn Fn(&str) -> 
             (
                 "\
 #   kennel daemon unit --system | sudo tee /etc/systemd/system/kennel.service
-#   sudo systemctl enable --now kennel",
+#   sudo systemctl enable --now kennel
+# Commands find its daemon by KENNEL_STATE_DIR or --state-dir.",
                 "multi-user.target",
             )
         }
@@ -97,9 +96,11 @@ fn unit_beside(exe: &Path, paths: &Paths, runner: Runner, env: &dyn Fn(&str) -> 
 
 [Unit]
 Description=kennel, crash-isolated hosting of AI agent sessions
+# While a daemon outside of the service has the state directory, a start fails; it is tried until that one has ended.
+StartLimitIntervalSec=0
 
 [Service]
-# The daemon says when it takes requests, what its sessions do, and who follows it after `kennel daemon restart`.
+# The daemon says when it takes requests, what its sessions do, and that it lives.
 Type=notify
 ExecStart={exe} daemon run --state-dir {state_dir}
 {settings}Restart=on-failure
@@ -133,6 +134,19 @@ OOMPolicy=continue
 WantedBy={target}
 "
     )
+}
+
+/// The paths that the service would not find by itself.
+fn environment(paths: &Paths, by_itself: Option<&Paths>) -> String {
+    let named = [
+        ("KENNEL_CONFIG", &paths.config, by_itself.is_none_or(|found| found.config != paths.config)),
+        ("KENNEL_SOCKET", &paths.socket, paths.named),
+    ];
+    let written = named.into_iter().filter(|(.., write)| *write);
+    let line = |(name, path, _): (&str, &PathBuf, bool)| {
+        format!("Environment={}\n", quoted(&format!("{name}={}", path.to_string_lossy()), false))
+    };
+    written.map(line).collect()
 }
 
 /// What only a system's service needs: its user, and a state directory that systemd makes for that user.
@@ -200,7 +214,8 @@ mod tests {
 
     #[test]
     fn the_systems_unit_has_a_user_and_a_state_directory_of_the_systems() {
-        let world = World::new();
+        // What the caller's environment has, and does not name, is not meant.
+        let world = World::new().with("XDG_STATE_HOME", "/elsewhere");
         let home = |name: &str| world.env.get(name).cloned();
         let unit = |flag: Option<&str>| {
             let paths = world.resolve(flag.map(Path::new)).unwrap();
@@ -220,5 +235,8 @@ mod tests {
             named.contains("--state-dir \"/srv/agents\"") && !named.contains("StateDirectory="),
             "{named}"
         );
+        // The user's own directory, named by hand, is meant.
+        let own = world.path("home/.local/state/kennel");
+        assert!(unit(own.to_str()).contains(&format!("--state-dir {:?}", own)));
     }
 }

@@ -42,6 +42,8 @@ impl SessionManager {
             sessions,
             last_event_id,
             spare_workers,
+            // The daemon around this manager knows.
+            service: false,
             listen: self.listening().await,
             web: self.shared.listening.web(),
             home: std::env::home_dir().map(|home| home.display().to_string()),

@@ -6,12 +6,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-
-use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 /// The address to which a service sends its state.
 const SOCKET: &str = "NOTIFY_SOCKET";
@@ -82,46 +77,6 @@ fn watchdog_of(env: &dyn Fn(&str) -> Option<String>, own: u32) -> Option<Duratio
     let within: u64 = env(WATCHDOG)?.parse().ok()?;
     let is_meant = env(WATCHDOG_PID).is_none_or(|pid| pid.parse() == Ok(own));
     (is_meant && within > 0).then(|| Duration::from_micros(within))
-}
-
-/// This program's path as the service manager wrote it, so that a program that was replaced meanwhile is the new one.
-fn own_program() -> io::Result<PathBuf> {
-    if let Some(path) = std::env::args_os().next().map(PathBuf::from)
-        && path.is_absolute()
-        && path.is_file()
-    {
-        return Ok(path);
-    }
-    let path = std::env::current_exe()?;
-    // The kernel's remark on a program whose file was replaced (proc_pid_exe(5)).
-    let replaced = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
-    Ok(replaced.unwrap_or(path))
-}
-
-/// Starts the daemon that follows this one as the service's main process. The daemon has what this one started with: the
-/// environment, the umask and the limit of open files.
-///
-/// # Errors
-/// The program cannot be started.
-pub fn start_successor(
-    state_dir: &Path,
-    worker_path: Option<&Path>,
-    file_mask: Option<u32>,
-    open_files: Option<u64>,
-) -> io::Result<Child> {
-    let mut command = Command::new(own_program()?);
-    command.args(["daemon", "run", "--state-dir"]).arg(state_dir).stdin(Stdio::null());
-    if let Some(path) = worker_path {
-        command.arg("--worker").arg(path);
-    }
-    // This process's pid: the successor has another.
-    command.env_remove(WATCHDOG_PID);
-    if let Some(mask) = file_mask {
-        umask(Mode::from_raw_mode(mask));
-    }
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: open_files.or(limit.current), ..limit })?;
-    command.spawn()
 }
 
 #[cfg(test)]

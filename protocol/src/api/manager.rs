@@ -88,6 +88,9 @@ pub struct ManagerInfo {
     /// Pids of the worker processes that wait for a session.
     #[serde(default)]
     pub spare_workers: Vec<u32>,
+    /// A service manager, like systemd, runs the manager's daemon.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub service: bool,
     /// The TLS port; absent unless the configuration has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<ListenInfo>,

@@ -243,6 +243,8 @@ pub const FLOWS: &[(&str, Before, End, &str)] = &[
     ("kennel daemon check", Sessions, Code(0), "can be read"),
     ("kennel daemon unit > ~/.config/systemd/user/kennel.service", Nothing, Code(0), ""),
     ("kennel daemon unit --system > kennel.service", Nothing, Code(0), ""),
+    ("kennel daemon install", Nothing, Code(0), "systemd/user/kennel.service"),
+    ("kennel daemon uninstall", Nothing, Code(0), "systemd/user/kennel.service"),
     ("kennel df", Sessions, Code(0), "journal"),
     ("kennel df --all", Sessions, Code(0), "journal"),
     ("kennel df --json | jq '.sessions[] | select(.event_bytes > 1e6) | .id'", Sessions, Code(0), ""),

@@ -51,6 +51,14 @@ pub enum Daemon {
         after_help = "Examples:\n  kennel daemon unit > ~/.config/systemd/user/kennel.service\n  kennel daemon unit --system > kennel.service"
     )]
     Unit(Unit),
+    /// Write the systemd user unit to where systemd looks for it, and print its path
+    ///
+    /// Tells what to type to start it. Safe to repeat. Replaces no unit that kennel has not written.
+    #[command(after_help = "Example:\n  kennel daemon install")]
+    Install,
+    /// Remove the systemd user unit that `kennel daemon install` wrote; a daemon that runs goes on
+    #[command(after_help = "Example:\n  kennel daemon uninstall")]
+    Uninstall,
 }
 
 /// `daemon unit`.
