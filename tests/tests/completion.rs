@@ -103,7 +103,7 @@ fn around(daemon: &Daemon, command: &mut Command) {
     command.env("PATH", format!("{place}:/usr/bin:/bin"));
 }
 
-/// What a script gets for these words.
+/// The answer that a script gets for these words.
 fn asked(daemon: &Daemon, words: &[&str]) -> CommandOutput {
     let words: Vec<&str> = ["__complete", "zsh", "kennel"].iter().chain(words).copied().collect();
     let output = daemon.run(&words);

@@ -13,7 +13,7 @@ use super::problem::Answer;
 
 refuses!(MetricsErrors:);
 
-/// What [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/) calls its own text format.
+/// The media type of [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/) as text.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Deserialize, IntoParams)]

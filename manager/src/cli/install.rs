@@ -14,7 +14,7 @@ use crate::daemon::{Paths, Runner, is_ours};
 const UNIT: &str = "kennel.service";
 /// The link that `systemctl --user enable` makes beside the unit.
 const WANTED: &str = "default.target.wants/kennel.service";
-/// What everybody may read: systemd warns of units that nobody else can.
+/// The unit's permissions: systemd warns of units that others cannot read.
 const MODE: u32 = 0o644;
 
 /// `daemon install`.

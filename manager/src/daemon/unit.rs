@@ -149,7 +149,7 @@ fn environment(paths: &Paths, by_itself: Option<&Paths>) -> String {
     written.map(line).collect()
 }
 
-/// What only a system's service needs: its user, and a state directory that systemd makes for that user.
+/// The settings that only a system's service needs: its user, and a state directory that systemd makes for that user.
 fn of_system(state_dir: &Path) -> String {
     let uid = nix::unistd::geteuid();
     let name = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);

@@ -17,7 +17,7 @@ use super::{Fraction, OfAgent, PREFIX, seconds};
 /// The pid and the start time of a worker.
 pub(crate) type Worker = (u32, u64);
 
-/// What a session's processes use.
+/// The load of a session's processes, and its agent's usage.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub session: SessionId,

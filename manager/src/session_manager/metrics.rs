@@ -76,7 +76,7 @@ impl SessionManager {
     }
 }
 
-/// What sessions' processes use, with what is on record of the sessions.
+/// The loads of sessions' processes, with the records of the sessions.
 fn of_processes(sessions: &[Arc<Session>], loads: Vec<SessionLoad>) -> Vec<Loaded> {
     let mut known: HashMap<&SessionId, &Session> =
         sessions.iter().map(|session| (&session.id, &**session)).collect();

@@ -57,7 +57,7 @@ impl SessionManager {
         self.start_subagent(Some(parent.clone()), task, given, opts, Some(wish), key).await
     }
 
-    /// What a request leaves out, from the parent.
+    /// The options of a request; agent, model and directory that it leaves out are the parent's.
     async fn filled(&self, parent: &SessionId, given: &SessionOpts) -> Result<SessionOpts, Error> {
         let spec = self.with_session(parent, |session, _| session.spec.clone()).await?;
         // The same agent again is run with the same model, unless another is named.

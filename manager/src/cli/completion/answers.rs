@@ -1,4 +1,4 @@
-//! What the daemon knows about the word that is typed. The daemon is asked if it runs, never started, and never waited for.
+//! Answers of the daemon about the word that is typed. The daemon is asked if it runs, for half a second at most, and never started.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ pub struct Answers {
     /// The arguments before the word.
     before: Vec<String>,
     deadline: Instant,
-    /// What the shell is to complete by itself.
+    /// The kind of path that the shell is to complete by itself.
     path: OnceLock<&'static str>,
 }
 
